@@ -1,0 +1,1 @@
+//! Rings, doorbell, horizon, ids and the arena pool.
