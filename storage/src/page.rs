@@ -1,0 +1,195 @@
+//! Messages handed out by a store, packed into one buffer.
+
+use core::ops::Range;
+
+use crate::{
+    ContentType, CorrelationId, Epoch, MessageId, MessageKind, Partition, Position, StreamId, SubscriptionId,
+    Version,
+};
+
+/// Messages in the order they were handed out: their bytes lie in one buffer, so a page of a thousand messages is two
+/// allocations, and none once it has grown.
+///
+/// ```
+/// # use whizbang_storage::{Page, StreamId};
+/// let page = Page::default();
+/// assert!(page.is_empty());
+/// assert_eq!(page.iter().count(), 0);
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    entries: Vec<Entry>,
+    bytes: Vec<u8>,
+}
+
+/// A message as it was stored, with everything that says why it was handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handed<'p> {
+    /// The message's id.
+    pub id: MessageId,
+    /// Its stream, if it has one.
+    pub stream: Option<StreamId>,
+    /// Its version in its stream, if it is an event of one.
+    pub version: Option<Version>,
+    /// Command or event.
+    pub kind: MessageKind,
+    /// The wire name of its type.
+    pub type_name: &'p str,
+    /// The version of its type.
+    pub type_version: u16,
+    /// How the payload is encoded.
+    pub content_type: ContentType,
+    /// The payload.
+    pub payload: &'p [u8],
+    /// Headers and trace context, encoded.
+    pub metadata: &'p [u8],
+    /// The conversation.
+    pub correlation: CorrelationId,
+    /// The message whose handler emitted this one.
+    pub causation: Option<MessageId>,
+    /// The subscription it is handed to. In a history: 0.
+    pub subscription: SubscriptionId,
+    /// Its partition.
+    pub partition: Partition,
+    /// Its position there.
+    pub position: Position,
+    /// The epoch to settle it under.
+    pub epoch: Epoch,
+    /// 1 for the first attempt: failed attempts and crashes so far, plus one.
+    pub attempt: u32,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Whether its stream may go on with it, for this subscription.
+    pub lane: LaneState,
+    /// Whether the stored row could be read back.
+    pub condition: Condition,
+}
+
+impl Handed<'_> {
+    /// What orders it: its stream, or the stream of one that its id names.
+    pub fn lane_id(&self) -> StreamId {
+        self.stream.unwrap_or_else(|| self.id.into())
+    }
+}
+
+/// Where a message that was handed out comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// From the flow of the log.
+    Log,
+    /// It was parked, and is due.
+    Parked,
+    /// It was handed out to an owner that died, and comes alone.
+    Suspect,
+    /// It was a dead letter, and an operator sent it again.
+    Replay,
+}
+
+/// Whether a stream may go on with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaneState {
+    /// It may run.
+    Free,
+    /// Earlier work of the stream is parked for this subscription: it must be answered with `Defer`.
+    Parked,
+}
+
+/// Whether a row could be read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Everything is as it was written.
+    Whole,
+    /// The row is damaged: what could not be read is empty. It should be settled as dead.
+    Damaged,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    // What is not bytes is kept as it is handed out; the slices are empty here and stand in `bytes`.
+    fixed: Handed<'static>,
+    type_name: Range<usize>,
+    payload: Range<usize>,
+    metadata: Range<usize>,
+}
+
+impl Page {
+    /// Number of messages.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes of all messages.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.bytes.clear();
+    }
+
+    /// Gives memory above these bounds back.
+    pub fn shrink_to(&mut self, messages: usize, bytes: usize) {
+        self.entries.shrink_to(messages);
+        self.bytes.shrink_to(bytes);
+    }
+
+    /// Copies a message in behind the others.
+    pub fn push(&mut self, message: &Handed<'_>) {
+        let type_name = self.copy(message.type_name.as_bytes());
+        let payload = self.copy(message.payload);
+        let metadata = self.copy(message.metadata);
+        let fixed = Handed {
+            type_name: "",
+            payload: &[],
+            metadata: &[],
+            ..*message
+        };
+        self.entries.push(Entry {
+            fixed,
+            type_name,
+            payload,
+            metadata,
+        });
+    }
+
+    /// The message at this place.
+    pub fn get(&self, index: usize) -> Option<Handed<'_>> {
+        self.entries.get(index).map(|entry| self.handed(entry))
+    }
+
+    /// All messages, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Handed<'_>> {
+        self.entries.iter().map(|entry| self.handed(entry))
+    }
+
+    /// Says of a message already in the page whether its stream may go on with it.
+    pub fn set_lane(&mut self, index: usize, lane: LaneState) {
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.fixed.lane = lane;
+        }
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+
+    fn handed<'p>(&'p self, entry: &Entry) -> Handed<'p> {
+        let type_name = core::str::from_utf8(&self.bytes[entry.type_name.clone()])
+            .expect("it was a str when it was copied");
+        Handed {
+            type_name,
+            payload: &self.bytes[entry.payload.clone()],
+            metadata: &self.bytes[entry.metadata.clone()],
+            ..entry.fixed
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What every backend refuses in the same words, before it writes anything.
+
+use crate::{
+    Answer, Append, Limits, NotApplied, Operation, Projection, Refusal, Settle, SubscriptionSpec, Unit,
+    WorkBatch,
+};
+
+/// Checks a whole batch against the limits that refuse it as a whole.
+///
+/// # Errors
+/// [`NotApplied::BatchTooLarge`].
+pub fn batch(batch: &WorkBatch<'_>, limits: &Limits) -> Result<(), NotApplied> {
+    let (messages, bytes) = (batch.messages(), batch.bytes());
+    if messages > limits.batch_messages_max || bytes > limits.batch_bytes_max {
+        return Err(NotApplied::BatchTooLarge {
+            messages,
+            messages_max: limits.batch_messages_max,
+            bytes,
+            bytes_max: limits.batch_bytes_max,
+        });
+    }
+    Ok(())
+}
+
+/// Checks a message.
+///
+/// # Errors
+/// The first [`Refusal`] that applies to it.
+pub fn append(append: &Append<'_>, limits: &Limits) -> Result<(), Refusal> {
+    name("type", append.type_name, limits)?;
+    let (bytes, max) = (append.payload.len(), limits.payload_bytes_max);
+    if bytes > max {
+        return Err(Refusal::PayloadTooLarge { bytes, max });
+    }
+    let (bytes, max) = (append.metadata.len(), limits.metadata_bytes_max);
+    if bytes > max {
+        return Err(Refusal::MetadataTooLarge { bytes, max });
+    }
+    append.dedup.map_or(Ok(()), |dedup| key(dedup, limits))
+}
+
+/// Checks everything a unit carries.
+///
+/// # Errors
+/// The first [`Refusal`] that applies to any part of it.
+pub fn unit(unit: &Unit<'_>, limits: &Limits) -> Result<(), Refusal> {
+    let empty = unit.emits.is_empty() && unit.expects.is_empty() && unit.projections.is_empty();
+    if !empty && unit.settle != Settle::Done || unit.delivery.is_none() && unit.settle != Settle::Done {
+        return Err(Refusal::NotDone);
+    }
+    unit.emits.iter().try_for_each(|emit| append(emit, limits))?;
+    unit.projections
+        .iter()
+        .try_for_each(|written| projection(written, limits))
+}
+
+/// Checks an operation.
+///
+/// # Errors
+/// The first [`Refusal`] that applies to it.
+pub fn operation(operation: &Operation<'_>, limits: &Limits) -> Result<(), Refusal> {
+    match operation {
+        Operation::Register {
+            group,
+            subscription: spec,
+        } => {
+            name("group", group, limits)?;
+            subscription(spec, limits)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks a subscription.
+///
+/// # Errors
+/// [`Refusal::Name`].
+pub fn subscription(spec: &SubscriptionSpec<'_>, limits: &Limits) -> Result<(), Refusal> {
+    name("subscription", spec.name, limits)
+}
+
+/// Checks a name of any sort; `what` says of which.
+///
+/// # Errors
+/// [`Refusal::Name`] when it is empty, too long, or holds a NUL character.
+pub fn name(what: &'static str, text: &str, limits: &Limits) -> Result<(), Refusal> {
+    let (bytes, max) = (text.len(), limits.name_bytes_max);
+    if bytes == 0 || bytes > max || text.as_bytes().contains(&0) {
+        return Err(Refusal::Name { what, bytes, max });
+    }
+    Ok(())
+}
+
+fn projection(projection: &Projection<'_>, limits: &Limits) -> Result<(), Refusal> {
+    name("perspective", projection.perspective, limits)?;
+    key(projection.key, limits)?;
+    let (bytes, max) = (projection.state.map_or(0, <[u8]>::len), limits.state_bytes_max);
+    if bytes > max {
+        Err(Refusal::StateTooLarge { bytes, max })
+    } else {
+        Ok(())
+    }
+}
+
+fn key(key: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    let (bytes, max) = (key.len(), limits.key_bytes_max);
+    if bytes == 0 || bytes > max {
+        Err(Refusal::Key { bytes, max })
+    } else {
+        Ok(())
+    }
+}
+
+/// The last answer of an instance, kept by a store's handle so that a repeated batch is answered as the first time.
+///
+/// An instance is one running process, so the answer need not outlive the handle; the batch's number must.
+#[derive(Debug, Default)]
+pub struct LastAnswer {
+    of: Option<(crate::Sender, u64)>,
+    answer: Answer,
+}
+
+impl LastAnswer {
+    /// Remembers the answer to the batch with this sender and digest; call it before the commit whose result may be lost.
+    pub fn keep(&mut self, from: crate::Sender, digest: u64, answer: &Answer) {
+        self.of = Some((from, digest));
+        self.answer.clone_from(answer);
+    }
+
+    /// The kept answer of this sender's batch with its digest, if that is the one that was kept.
+    pub fn of(&self, from: crate::Sender) -> Option<(u64, &Answer)> {
+        self.of
+            .filter(|(kept, _)| *kept == from)
+            .map(|(_, digest)| (digest, &self.answer))
+    }
+}

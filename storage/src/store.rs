@@ -1,0 +1,404 @@
+//! The two traits a backend implements, and the errors they answer with.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::{
+    Answer, DeadReason, InstanceId, MessageId, Page, ParkedKey, Revision, Service, StreamId, Timestamp,
+    Version, WorkBatch,
+};
+
+/// The writing side of a storage backend: one call, one round trip, one transaction, one answer per item.
+///
+/// This page is the contract. *Must* and *may* mean what they say; the conformance suite has a case for each rule.
+///
+/// # One batch
+/// - A batch **must** commit whole or not at all. Within it, an append that is refused or a duplicate takes only itself
+///   out; a unit that is not applied takes out itself and every later unit of the same (subscription, lane) in the batch,
+///   which are answered `Skipped`. Nothing else is disturbed.
+/// - The parts **must** be applied in this order: number check, own heartbeat, units, settled, appends, arrivals,
+///   operations, release or leave, evictions, new partitions, due, reads, housekeeping. Each sees what was written before it.
+/// - [`refuse::batch`](crate::refuse::batch) decides whether a batch is too large; then `NotApplied`, and nothing is written.
+///   [`refuse`](crate::refuse) also decides what is refused item by item, so that all backends agree.
+/// - The whole answer is written into `answer`, which the store clears first.
+///
+/// # Numbers
+/// - An instance's first batch has number 1 and **must** carry `Join`; otherwise [`StoreError::NotJoined`]. A later `Join`
+///   is `NotJoined` too. The store keeps the instance's last number and digest ([`WorkBatch::digest`]) in the batch's transaction.
+/// - The last number again, same digest: nothing is written (no heartbeat either); the answer **must** be the one that was
+///   or would have been given, work and reads included. Another digest: [`StoreError::DifferentBatch`].
+/// - Any other number than last + 1: [`StoreError::OutOfSequence`], nothing written.
+/// - The answer may be kept in the handle's memory ([`LastAnswer`](crate::refuse::LastAnswer)): an instance lives no longer
+///   than its process. A repeat through another handle is [`StoreError::OutOfSequence`].
+/// - The same instance id with another start token: [`StoreError::InstanceTaken`].
+/// - [`StoreError::NotApplied`] is definite: the number is free. Any other failure is [`StoreError::Unknown`]: the caller
+///   repeats the batch, and the store **must** find out by the number whether it was applied.
+///
+/// # The clock
+/// - Every instant is the store's own, read once per batch, after the last lock was taken. A clock that jumps back evicts nobody.
+///
+/// # Membership
+/// - An instance is alive while its last batch is younger than the time to live: it is expired when age >= ttl.
+/// - Every batch is a heartbeat. One with a `membership` also looks for expired instances of the service and evicts them:
+///   their rows go, their partitions are free in the same transaction. But when no batch of any instance was committed
+///   for ttl / 2 or longer before this one (the store was away, or the clock jumped), nobody is evicted for one ttl from now.
+/// - An instance whose age has passed the ttl but that nobody evicted is alive again with its next batch.
+/// - An evicted or departed instance's batches are [`StoreError::Evicted`], except a repeat of its last, which gets its
+///   kept answer with `evicted` set and no work. Eviction and the check are ordered by the instance's row.
+/// - Partitions belong to (group, partition). The number of an epoch grows by one with each new owner, from 1.
+/// - Fair share, looked at in each batch with a `membership`, P partitions, n living instances of the group: a free
+///   partition is taken by the sender while it holds fewer than ⌈P / n⌉ and no other living instance of the group holds
+///   fewer than it does at this moment (ties: the sender takes). Lowest partition number first.
+///   `give_back`: if d = the sum over the others of max(0, ⌊P / n⌋ − held), less what is free already, is above zero, the
+///   surplus holders (held > ⌊P / n⌋) are asked for d in total, the most loaded first (ties: smaller instance id first), none
+///   below ⌊P / n⌋. The sender is told its own part.
+/// - A live owner never loses a partition otherwise.
+/// - `Release` frees a partition that is owned under the given epoch (others are ignored): what is named as `running` is
+///   parked (due now, attempts + 1), what is parked and handed out to the sender is as if it had not been, and everything
+///   else that was handed out from the log is unread again (`given` returns to `low`). `Leave` does this for all partitions and removes the instance.
+///   The freed partitions are not taken again by the sender in the same batch.
+///
+/// # The log
+/// - Each partition has positions 1, 2, 3 … without gaps, in commit order. A lane (the stream, or the message's own id as a
+///   stream of one) lives in partition [`StreamId::partition`] of it.
+/// - An append goes into the log when the sender owns the partition *for its group* and no arrival that waits there came
+///   before it from the same sender for the same lane, undelayed; otherwise, and always with `due_in`, it becomes an arrival.
+///   A service may have several groups; the log is one. The partition's **writer** is its owner in the oldest group that has one there;
+///   only the writer appends to the log and moves arrivals. Owners in other groups only read and settle.
+/// - Arrivals are moved by the writer when the batch says so, those whose time has come, in order of (due time, arrival)
+///   with undelayed ones due at arrival; each sender's undelayed messages of a lane keep their order.
+/// - An event with a stream gets the stream's next version. Versions of a stream are 1, 2, 3 … An event without a stream has none.
+/// - A dedup key is remembered from the first append or emit with it, for `dedup_retention`, also while that is an arrival,
+///   with the first message's id and a hash of its payload. It is forgotten by housekeeping, when its age >= the retention. An
+///   append that is refused leaves no key.
+/// - `HandOut::Now` is granted when the append goes into the log, and for every subscription of the sender's group: it is
+///   not paused, the position is the next one (`given` + 1), it lies within the window, and nothing of the message's lane is parked for it (in the
+///   sense of `LaneState`). Then `given` moves for all of them; else for none.
+///
+/// # Reading
+/// - Each subscription has a cursor per partition: `low` (all up to here is settled), the settled positions above it, and
+///   `given` (the highest position handed out). A new subscription starts with `low = given` before the first kept message or at the head.
+/// - A read returns unsettled messages with a position in (`after`, `low` + window], in order, as many as both limits allow (a
+///   single message may exceed the bytes alone). `through` is the position up to which nothing else is left: the last
+///   message returned if a limit cut it, otherwise min(head, low + window). `given` becomes at least `through`, in the same
+///   transaction; if it was so already, nothing is written.
+/// - A read of what the sender does not own under that epoch is `Fenced`, of a paused or unknown subscription `Paused`.
+/// - A message is `LaneState::Parked` when for this subscription, in this partition, a message of its lane with a smaller position is parked (a dead
+///   one counts only under `OnDead::Halt`) or is a suspect that is not settled yet.
+/// - A row that cannot be read back is returned alone as `Condition::Damaged`.
+///
+/// # Settling
+/// - Only the owner with the current epoch settles what is in the log's flow: otherwise `Fenced`. A parked message is
+///   settled by the instance it was handed to, with the attempt it was handed out with: otherwise `Fenced`. A delivery
+///   from the log's flow has attempt 1.
+/// - A position that is settled: `AlreadySettled`. One above `given` (or a parked one never handed out): `Unknown`.
+/// - `Done` and `Dead` move the cursor (or end the parked row); `Retry`, `Detach`, `Defer` and `Unroutable` park the message
+///   and move the cursor past it. `low` moves over every settled position that follows it.
+/// - A settled range may hold positions that do not exist (they count as settled) or that are settled (ignored, unless all are).
+/// - `expects` and projection revisions are compared after every lock was taken, against what this batch has written so
+///   far, before anything of the unit is written.
+/// - A unit's emit with a key seen before is answered `Duplicate` and does not stop its unit.
+///
+/// # Parked work
+/// - A parked message is its subscription's own copy, independent of the log. Its state is waiting (with a due time), running
+///   (handed to an instance; *named* if it was handed out alone or detached), unroutable (with the time of its death), or dead.
+///   It counts `attempts` (failures) and `crashes`; it is handed out with attempt = attempts + crashes + 1.
+/// - It is **due** when it waits, its time has come, and no smaller position of its (subscription, lane) is parked (a dead
+///   one counts only under `Halt`) or an unsettled suspect. That is computed when asked, never remembered.
+/// - `due` hands out due work of owned partitions in order of (due time, position), fairly between partitions; handed-out work is running.
+///   Of one lane it may hand out only one message at a time.
+/// - An owner that died (was evicted): what the log gave it and was not settled, between `low` and `given`, is *suspect*. A
+///   new owner's take-over **must** write a row per cursor, not per message. Suspects, and parked work that was running
+///   under the dead instance, are handed out by `due` one at a time per partition, in order of position, each parked as *named* when it is. A named
+///   message whose instance was evicted has one crash more.
+/// - attempts or crashes at `attempts_max`: dead, `AttemptsExhausted`, when that is noticed.
+/// - Unroutable work is handed by `due` to any instance of the group whose `types` know it, whoever owns the partition; after
+///   `unroutable_after` it is dead (`Unroutable`), noticed by housekeeping or due.
+/// - Dead letters stay until `Requeue` (waiting, due now, attempts and crashes 0, handed out as `Origin::Replay`) or `Discard`; a second time: `Gone`.
+///   A requeued message is handed out by `due` whatever else of its lane has happened since.
+///
+/// # Housekeeping
+/// - Removes at most so many rows a batch: messages that are not events, settled by every subscription of every group (if
+///   there is any subscription); events by the same rule that are older than `event_retention`; dedup keys past their
+///   retention. Unsettled, parked, dead and arriving work is never removed. Positions are never reused.
+///
+/// # Cancel safety
+/// The future is never dropped by the engine before it is done. A backend may treat a drop as a lost answer.
+#[allow(
+    async_fn_in_trait,
+    reason = "the pump awaits it on a thread of its own; the future need not be Send"
+)]
+pub trait WorkStore: Send + 'static {
+    /// The reading side, for other threads.
+    type Reader: StoreReader;
+
+    /// Makes everything in `batch` durable, and fills `answer`.
+    ///
+    /// # Errors
+    /// See [`StoreError`]: each says whether something may have been written.
+    async fn process_work_batch(
+        &mut self,
+        batch: &WorkBatch<'_>,
+        answer: &mut Answer,
+    ) -> Result<(), StoreError>;
+
+    /// A handle on the reading side.
+    fn reader(&self) -> Self::Reader;
+
+    /// The service as it was agreed with the schema when the store was opened.
+    fn service(&self) -> &Service;
+
+    /// What this backend can do beyond the contract's core.
+    fn abilities(&self) -> Abilities;
+
+    /// Gives the store something to call, from any thread, when it learns that others left work for this instance. Only
+    /// a hint: a store may ignore it, and everything works without.
+    fn on_hint(&mut self, hint: Hint);
+}
+
+/// Called by a store when others left work; cheap, never blocks.
+pub type Hint = Arc<dyn Fn() + Send + Sync>;
+
+/// What a backend can do beyond the contract's core; conformance cases that need more are listed as not applicable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Abilities {
+    /// Several processes can open the same data at once.
+    pub shared_by_processes: bool,
+    /// A message can be enqueued inside the user's own transaction.
+    pub user_transactions: bool,
+    /// Other instances are told when there is something for them.
+    pub notifications: bool,
+    /// What was written survives the process.
+    pub durable: bool,
+}
+
+/// The reading side: it changes nothing, and may lag behind the writing side by what is not committed yet.
+///
+/// Handles are cheap to clone and may be used from many threads; they never hold up a batch.
+pub trait StoreReader: Clone + Send + Sync + 'static {
+    /// Pushes events of a stream with a version above `after` onto `page`, in order, at most `messages_max` of them.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the backend cannot be read; the page then holds what was pushed before.
+    fn history(
+        &self,
+        stream: StreamId,
+        after: Version,
+        messages_max: usize,
+        page: &mut Page,
+    ) -> impl Future<Output = Result<(), ReadError>> + Send;
+
+    /// One projection's state, if it exists.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the backend cannot be read.
+    fn projection(
+        &self,
+        perspective: &str,
+        key: &[u8],
+    ) -> impl Future<Output = Result<Option<ProjectionState>, ReadError>> + Send;
+
+    /// A perspective's projections with a key above `after`, in order of key, at most `count_max` of them.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the backend cannot be read.
+    fn projections(
+        &self,
+        perspective: &str,
+        after: &[u8],
+        count_max: usize,
+    ) -> impl Future<Output = Result<Vec<ProjectionState>, ReadError>> + Send;
+
+    /// What has become of a message; `stream` as it was sent with. Looks through the message's partition, so it is for
+    /// questions about single messages, not for a hot path.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the backend cannot be read.
+    fn whereabouts(
+        &self,
+        message: MessageId,
+        stream: Option<StreamId>,
+    ) -> impl Future<Output = Result<Whereabouts, ReadError>> + Send;
+
+    /// Dead letters with a key above `after`, in order, at most `count_max` of them.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the backend cannot be read.
+    fn dead_letters(
+        &self,
+        after: Option<ParkedKey>,
+        count_max: usize,
+    ) -> impl Future<Output = Result<Vec<DeadLetter>, ReadError>> + Send;
+
+    /// Counts of everything, for people and monitors. May look at many rows.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the backend cannot be read.
+    fn statistics(&self) -> impl Future<Output = Result<Statistics, ReadError>> + Send;
+}
+
+/// A projection as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectionState {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Counts its writes.
+    pub revision: Revision,
+    /// Its state.
+    pub state: Vec<u8>,
+}
+
+/// What has become of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// Some subscription has not settled it yet, or it is still arriving.
+    Waiting,
+    /// It is a dead letter of at least one subscription, and waits for no other.
+    Dead {
+        /// Why.
+        reason: DeadReason,
+        /// The last error.
+        error: String,
+    },
+    /// Nothing waits for it: it was handled, or it was never stored.
+    NotWaiting,
+}
+
+/// A message that will not be tried again by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Names it for `Requeue` and `Discard`.
+    pub key: ParkedKey,
+    /// The group of the subscription.
+    pub group: String,
+    /// The subscription's name.
+    pub subscription: String,
+    /// The message's id.
+    pub message: MessageId,
+    /// Its stream, if it has one.
+    pub stream: Option<StreamId>,
+    /// The wire name of its type.
+    pub type_name: String,
+    /// Its payload.
+    pub payload: Vec<u8>,
+    /// Why it is dead.
+    pub reason: DeadReason,
+    /// The last error text.
+    pub error: String,
+    /// Failed attempts.
+    pub attempts: u32,
+    /// Deaths of its process.
+    pub crashes: u32,
+    /// When it was first parked or died, by the store's clock.
+    pub first_failed_at: Timestamp,
+    /// When it died.
+    pub dead_at: Timestamp,
+}
+
+/// Counts of everything a service has in its database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Messages in the log that are not events.
+    pub messages: u64,
+    /// Events that are kept.
+    pub events: u64,
+    /// Messages on their way into the log.
+    pub arrivals: u64,
+    /// Remembered deduplication keys.
+    pub dedup_keys: u64,
+    /// Projections.
+    pub projections: u64,
+    /// Living instances.
+    pub instances: Vec<InstanceId>,
+    /// One entry per subscription.
+    pub subscriptions: Vec<SubscriptionStatistics>,
+}
+
+/// Where a subscription stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionStatistics {
+    /// Its group.
+    pub group: String,
+    /// Its name.
+    pub name: String,
+    /// Positions in all partitions that it has not settled, holes included.
+    pub lag: u64,
+    /// Parked messages that wait or run.
+    pub parked: u64,
+    /// Parked messages of a type nobody knows.
+    pub unroutable: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Whether it is paused.
+    pub paused: bool,
+}
+
+/// Why a batch was not answered, and whether something of it may have been written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Definite: nothing was written, and the number is free for another batch.
+    #[error("nothing was written: {0}")]
+    NotApplied(#[from] NotApplied),
+    /// Nobody knows: the same batch must be sent again until it is answered.
+    #[error("the answer was lost, the batch must be repeated: {0}")]
+    Unknown(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The instance was evicted or has left: nothing was written, and nothing of it ever will be.
+    #[error("this instance was evicted; join again under a new id")]
+    Evicted,
+    /// The last number again, with another content: nothing was written.
+    #[error("batch {number} was sent before with another content")]
+    DifferentBatch {
+        /// The number.
+        number: u64,
+    },
+    /// Neither the last number nor the next: nothing was written.
+    #[error("batch number {got} after {last}: only {last} again or the next is possible")]
+    OutOfSequence {
+        /// The last number that was applied.
+        last: u64,
+        /// The number that came.
+        got: u64,
+    },
+    /// The first batch carried no `Join`, or a later one did: nothing was written.
+    #[error("an instance joins with its first batch, and only with it")]
+    NotJoined,
+    /// Another process uses this instance id: nothing was written.
+    #[error("another process uses this instance id")]
+    InstanceTaken,
+}
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotApplied {
+    /// More than the limits allow: send less at once.
+    #[error("a batch of {messages} messages and {bytes} bytes: {messages_max} and {bytes_max} are allowed")]
+    BatchTooLarge {
+        /// Messages it would have written.
+        messages: usize,
+        /// The limit.
+        messages_max: usize,
+        /// Bytes it would have written.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// A name in a `Join` cannot be stored.
+    #[error("the join was refused: {0}")]
+    Join(crate::Refusal),
+    /// Somebody else holds the database; try again.
+    #[error("the database is busy: {0}")]
+    Busy(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// There is no room; try again when there is.
+    #[error("the disk is full: {0}")]
+    Full(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The store refused a statement, or could not be reached before anything was sent.
+    #[error("{0}")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why the reading side has no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the store could not be read: {0}")]
+pub struct ReadError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
