@@ -1,1 +1,6 @@
 //! Whizbang.
+#![forbid(unsafe_code)]
+#![allow(dead_code)]
+mod flows;
+mod lanes;
+mod ranges;

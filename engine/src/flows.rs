@@ -1,0 +1,382 @@
+//! The pump's place in every owned partition: what was handed out, what there is, what is done.
+//!
+//! The engine keeps its place and the store answers "after this position"; so nothing here is durable, and all of it is
+//! told anew when a partition changes hands.
+
+use whizbang_storage::{Epoch, Limit, MembershipAnswer, Partition, Position, Read, Settled, SubscriptionId};
+
+use crate::ranges::Ranges;
+
+/// The owned partitions, and within each a flow per subscription.
+#[derive(Debug, Default)]
+pub(crate) struct Flows {
+    subscriptions: Vec<SubscriptionId>,
+    // By partition number; a service has at most a few thousand.
+    partitions: Vec<Option<OwnedPartition>>,
+    // Partitions with something in `done`, each once.
+    touched: Vec<Partition>,
+    // Where the next round of reads begins, so that a large partition does not starve the others.
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct OwnedPartition {
+    epoch: Epoch,
+    head: Position,
+    giving_back: bool,
+    touched: bool,
+    flows: Vec<Flow>,
+}
+
+#[derive(Debug)]
+struct Flow {
+    place: Position,
+    paused: bool,
+    done: Ranges,
+}
+
+/// How a partition changed hands.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Gained(Partition),
+    Lost(Partition),
+}
+
+impl Flows {
+    /// Takes over the numbers the store gave this group's subscriptions.
+    pub(crate) fn joined(&mut self, subscriptions: &[SubscriptionId]) {
+        self.subscriptions = subscriptions.to_vec();
+    }
+
+    /// Forgets everything, after an eviction.
+    pub(crate) fn clear(&mut self) {
+        self.partitions.clear();
+        self.touched.clear();
+    }
+
+    pub(crate) fn subscriptions(&self) -> &[SubscriptionId] {
+        &self.subscriptions
+    }
+
+    /// Brings the owned partitions in line with the store's list, and says what changed.
+    pub(crate) fn owned(&mut self, answer: &MembershipAnswer, mut changed: impl FnMut(Change)) {
+        let count = answer.owned.last().map_or(0, |last| last.partition.0 as usize + 1).max(self.partitions.len());
+        self.partitions.resize_with(count, || None);
+        let mut listed = answer.owned.iter().peekable();
+        for number in 0..count {
+            let partition = Partition(number as u32);
+            let owned = listed.next_if(|owned| owned.partition == partition);
+            let slot = &mut self.partitions[number];
+            if slot.as_ref().map(|held| held.epoch) == owned.map(|owned| owned.epoch) {
+                if let (Some(held), Some(owned)) = (slot.as_mut(), owned) {
+                    held.head = held.head.max(owned.head);
+                }
+                continue;
+            }
+            if slot.take().is_some() {
+                changed(Change::Lost(partition));
+            }
+            if let Some(owned) = owned {
+                let place = |id: &SubscriptionId| owned.cursors.iter().find(|cursor| cursor.subscription == *id);
+                let flow = |id| Flow {
+                    place: place(id).map_or(owned.head, |cursor| cursor.read_from),
+                    paused: false,
+                    done: Ranges::default(),
+                };
+                *slot = Some(OwnedPartition {
+                    epoch: owned.epoch,
+                    head: owned.head,
+                    giving_back: false,
+                    touched: false,
+                    flows: self.subscriptions.iter().map(flow).collect(),
+                });
+                changed(Change::Gained(partition));
+            }
+        }
+        self.touched.retain(|partition| self.partitions[partition.0 as usize].as_ref().is_some_and(|held| held.touched));
+    }
+
+    /// The epoch under which a partition is owned.
+    pub(crate) fn epoch(&self, partition: Partition) -> Option<Epoch> {
+        self.held(partition).map(|held| held.epoch)
+    }
+
+    /// Partitions that are owned and not being given back, most recently numbered first.
+    pub(crate) fn keepable(&self) -> impl Iterator<Item = (Partition, Epoch)> {
+        let numbered = self.partitions.iter().enumerate().rev();
+        numbered.filter_map(|(number, slot)| {
+            slot.as_ref().filter(|held| !held.giving_back).map(|held| (Partition(number as u32), held.epoch))
+        })
+    }
+
+    /// Marks a partition as one that gets nothing new.
+    pub(crate) fn give_back(&mut self, partition: Partition) {
+        if let Some(held) = self.held_mut(partition) {
+            held.giving_back = true;
+        }
+    }
+
+    /// Whether a message appended now would be the next one of every flow of its partition.
+    pub(crate) fn caught_up(&self, partition: Partition) -> bool {
+        let next = |held: &OwnedPartition| {
+            !held.giving_back && held.flows.iter().all(|flow| !flow.paused && flow.place == held.head)
+        };
+        self.held(partition).is_some_and(next)
+    }
+
+    /// Takes note of a message that this instance appended.
+    pub(crate) fn appended(&mut self, partition: Partition, position: Position, handed_out: bool) {
+        if let Some(held) = self.held_mut(partition) {
+            held.head = held.head.max(position);
+            if handed_out {
+                held.flows.iter_mut().for_each(|flow| flow.place = flow.place.max(position));
+            }
+        }
+    }
+
+    /// Takes note of a partition's head, after arrivals were moved into its log.
+    pub(crate) fn moved(&mut self, partition: Partition, head: Position) {
+        if let Some(held) = self.held_mut(partition) {
+            held.head = held.head.max(head);
+        }
+    }
+
+    /// Adds a finished position, if its partition is still owned under that epoch; says whether it is.
+    pub(crate) fn done(&mut self, flow: usize, partition: Partition, epoch: Epoch, position: Position) -> bool {
+        self.done_range(flow, partition, epoch, position, position)
+    }
+
+    /// Adds finished or missing positions from `first` to `last`, both inside.
+    pub(crate) fn done_range(
+        &mut self,
+        flow: usize,
+        partition: Partition,
+        epoch: Epoch,
+        first: Position,
+        last: Position,
+    ) -> bool {
+        let Some(held) = self.partitions.get_mut(partition.0 as usize).and_then(Option::as_mut) else { return false };
+        if held.epoch != epoch {
+            return false;
+        }
+        let Some(flow) = held.flows.get_mut(flow) else { return false };
+        flow.done.push(first, last);
+        if !held.touched && !flow.done.is_empty() {
+            held.touched = true;
+            self.touched.push(partition);
+        }
+        true
+    }
+
+    /// Whether any position waits to be settled.
+    pub(crate) fn has_done(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Hands over everything that is done, as ranges; returns how many positions.
+    pub(crate) fn take_done(&mut self, mut take: impl FnMut(Settled)) -> u64 {
+        let mut positions = 0;
+        for partition in self.touched.drain(..) {
+            let Some(held) = self.partitions[partition.0 as usize].as_mut() else { continue };
+            held.touched = false;
+            let epoch = held.epoch;
+            for (flow, &subscription) in held.flows.iter_mut().zip(&self.subscriptions) {
+                flow.done.drain(|first, last| {
+                    positions += last.0 - first.0 + 1;
+                    take(Settled { subscription, partition, epoch, first, last });
+                });
+            }
+        }
+        positions
+    }
+
+    /// Whether any flow stands before its partition's head.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.partitions.iter().flatten().any(OwnedPartition::is_behind)
+    }
+
+    /// What to read next: every flow that is behind gets an equal part of the budget, in turns.
+    pub(crate) fn reads(&mut self, budget: Limit, mut take: impl FnMut(Read)) {
+        const READS_MAX: usize = 64;
+        let behind = |flow: &Flow, held: &OwnedPartition| !flow.paused && flow.place < held.head;
+        let waiting: usize = (self.partitions.iter().flatten().filter(|held| !held.giving_back))
+            .map(|held| held.flows.iter().filter(|flow| behind(flow, held)).count())
+            .sum();
+        if waiting == 0 || budget.messages == 0 {
+            return;
+        }
+        let reads = waiting.min(READS_MAX).min(budget.messages);
+        let limit = Limit { messages: budget.messages / reads, bytes: (budget.bytes / reads).max(1) };
+        let count = self.partitions.len();
+        let mut left = reads;
+        for step in 0..count {
+            let number = (self.turn + step) % count;
+            let Some(held) = self.partitions[number].as_ref().filter(|held| !held.giving_back) else { continue };
+            for (flow, &subscription) in held.flows.iter().zip(&self.subscriptions) {
+                if left == 0 {
+                    self.turn = number;
+                    return;
+                }
+                if behind(flow, held) {
+                    let partition = Partition(number as u32);
+                    take(Read { subscription, partition, epoch: held.epoch, after: flow.place, limit });
+                    left -= 1;
+                }
+            }
+        }
+    }
+
+    /// Takes note of how far a read looked; the positions it passed over and did not return count as done.
+    pub(crate) fn read(&mut self, read: &Read, through: Position, returned: impl Iterator<Item = Position>) {
+        let Some(index) = self.subscriptions.iter().position(|id| *id == read.subscription) else { return };
+        let mut expected = read.after.next();
+        for position in returned {
+            if expected < position {
+                self.done_range(index, read.partition, read.epoch, expected, Position(position.0 - 1));
+            }
+            expected = position.next();
+        }
+        self.done_range(index, read.partition, read.epoch, expected, through);
+        if let Some(held) = self.held_mut(read.partition)
+            && held.epoch == read.epoch
+        {
+            held.flows[index].place = held.flows[index].place.max(through);
+        }
+    }
+
+    /// Takes note that a flow is paused, or not any more.
+    pub(crate) fn pause(&mut self, subscription: SubscriptionId, paused: bool) {
+        let Some(index) = self.subscriptions.iter().position(|id| *id == subscription) else { return };
+        for held in self.partitions.iter_mut().flatten() {
+            held.flows[index].paused = paused;
+        }
+    }
+
+    /// Lets paused flows be asked again; a heartbeat does so.
+    pub(crate) fn ask_paused_again(&mut self) {
+        self.partitions.iter_mut().flatten().flat_map(|held| &mut held.flows).for_each(|flow| flow.paused = false);
+    }
+
+    fn held(&self, partition: Partition) -> Option<&OwnedPartition> {
+        self.partitions.get(partition.0 as usize).and_then(Option::as_ref)
+    }
+
+    fn held_mut(&mut self, partition: Partition) -> Option<&mut OwnedPartition> {
+        self.partitions.get_mut(partition.0 as usize).and_then(Option::as_mut)
+    }
+}
+
+impl OwnedPartition {
+    fn is_behind(&self) -> bool {
+        !self.giving_back && self.flows.iter().any(|flow| !flow.paused && flow.place < self.head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whizbang_storage::{CursorAt, Owned};
+
+    const ME: SubscriptionId = SubscriptionId(7);
+
+    fn owned(partition: u32, epoch: u64, head: u64, read_from: u64) -> Owned {
+        let cursor = CursorAt { subscription: ME, low: Position(0), read_from: Position(read_from) };
+        Owned { partition: Partition(partition), epoch: Epoch(epoch), head: Position(head), cursors: vec![cursor] }
+    }
+
+    fn flows(list: Vec<Owned>) -> Flows {
+        let mut flows = Flows::default();
+        flows.joined(&[ME]);
+        flows.owned(&MembershipAnswer { owned: list, ..Default::default() }, |_| ());
+        flows
+    }
+
+    fn reads(flows: &mut Flows, messages: usize) -> Vec<(u32, u64, usize)> {
+        let mut out = Vec::new();
+        let budget = Limit { messages, bytes: 1 << 20 };
+        flows.reads(budget, |read| out.push((read.partition.0, read.after.0, read.limit.messages)));
+        out
+    }
+
+    #[test]
+    fn gained_and_lost_partitions_are_told_once() {
+        let mut flows = flows(vec![owned(0, 1, 0, 0), owned(3, 1, 0, 0)]);
+        let mut changes = Vec::new();
+        let answer = MembershipAnswer { owned: vec![owned(1, 1, 0, 0), owned(3, 2, 0, 0)], ..Default::default() };
+        flows.owned(&answer, |change| changes.push(change));
+        assert_eq!(
+            changes,
+            [
+                Change::Lost(Partition(0)),
+                Change::Gained(Partition(1)),
+                Change::Lost(Partition(3)),
+                Change::Gained(Partition(3))
+            ]
+        );
+        flows.owned(&answer, |_| panic!("nothing changed"));
+        assert_eq!(flows.epoch(Partition(0)), None);
+        assert_eq!(flows.epoch(Partition(3)), Some(Epoch(2)));
+    }
+
+    #[test]
+    fn only_flows_that_are_behind_are_read_with_an_equal_share() {
+        let mut flows = flows(vec![owned(0, 1, 10, 10), owned(1, 1, 10, 4), owned(2, 1, 10, 0)]);
+        assert!(flows.is_behind());
+        assert_eq!(reads(&mut flows, 100), [(1, 4, 50), (2, 0, 50)]);
+        assert_eq!(reads(&mut flows, 0), []);
+    }
+
+    #[test]
+    fn what_does_not_fit_one_round_comes_in_the_next() {
+        let mut flows = flows((0..100).map(|p| owned(p, 1, 10, 0)).collect());
+        let first: Vec<u32> = reads(&mut flows, 1_000).iter().map(|read| read.0).collect();
+        assert_eq!(first, (0..64).collect::<Vec<_>>());
+        let second: Vec<u32> = reads(&mut flows, 1_000).iter().map(|read| read.0).collect();
+        assert_eq!(&second[..36], (64..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn holes_that_a_read_passes_count_as_done() {
+        let mut flows = flows(vec![owned(0, 1, 10, 0)]);
+        let limit = Limit { messages: 10, bytes: 10 };
+        let read =
+            Read { subscription: ME, partition: Partition(0), epoch: Epoch(1), after: Position(0), limit };
+        flows.read(&read, Position(9), [2, 3, 7].into_iter().map(Position));
+        let mut ranges = Vec::new();
+        let positions = flows.take_done(|settled| ranges.push((settled.first.0, settled.last.0)));
+        assert_eq!(ranges, [(1, 1), (4, 6), (8, 9)]);
+        assert_eq!(positions, 6);
+        assert_eq!(reads(&mut flows, 1), [(0, 9, 1)]);
+        assert!(!flows.has_done());
+    }
+
+    #[test]
+    fn a_message_handed_out_at_its_append_is_not_read() {
+        let mut flows = flows(vec![owned(0, 1, 0, 0)]);
+        assert!(flows.caught_up(Partition(0)));
+        flows.appended(Partition(0), Position(1), true);
+        assert!(!flows.is_behind());
+        flows.appended(Partition(0), Position(2), false);
+        assert!(!flows.caught_up(Partition(0)));
+        assert_eq!(reads(&mut flows, 5), [(0, 1, 5)]);
+    }
+
+    #[test]
+    fn what_was_done_under_an_older_epoch_is_dropped() {
+        let mut flows = flows(vec![owned(0, 2, 5, 5)]);
+        assert!(!flows.done(0, Partition(0), Epoch(1), Position(1)));
+        assert!(flows.done(0, Partition(0), Epoch(2), Position(1)));
+        assert!(!flows.done(0, Partition(9), Epoch(2), Position(1)));
+        assert_eq!(flows.take_done(|_| ()), 1);
+    }
+
+    #[test]
+    fn a_partition_being_given_back_gets_nothing_new() {
+        let mut flows = flows(vec![owned(0, 1, 5, 0)]);
+        flows.give_back(Partition(0));
+        assert!(!flows.is_behind());
+        assert!(!flows.caught_up(Partition(0)));
+        assert_eq!(reads(&mut flows, 5), []);
+        assert_eq!(flows.keepable().count(), 0);
+    }
+}

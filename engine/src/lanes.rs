@@ -1,0 +1,435 @@
+//! Order: work of one stream runs one at a time, in the log's order, and may run ahead of the disk.
+//!
+//! A lane is (subscription, stream). It exists here only while it has something to remember: a handler that waits, work
+//! behind it, units that the store has not answered yet. A lane that has nothing to do costs nothing.
+//!
+//! Two things need care. A unit may be refused when its lane is already further on (a conflict): then everything from
+//! that unit on runs again, and what was sent in between is dropped by the pump, which tells it by the *generation*. And
+//! a message may be parked (a retry) when the store has already handed out what follows: until every unit of the lane is
+//! answered, what comes from the log's flow is deferred behind it; from then on the store itself says what must wait.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use whizbang_storage::{Handed, LaneState, Origin, Page, Partition, Position, StreamId};
+
+/// One message for one subscription, still lying in the page it came in.
+#[derive(Debug, Clone)]
+pub(crate) struct Work {
+    pub(crate) page: Arc<Page>,
+    pub(crate) index: u32,
+    /// The subscription's place in the dispatcher's list.
+    pub(crate) flow: u32,
+    /// How often its unit was in conflict.
+    pub(crate) conflicts: u32,
+}
+
+impl Work {
+    pub(crate) fn handed(&self) -> Handed<'_> {
+        self.page.get(self.index as usize).expect("work is made from a page's own index")
+    }
+
+    pub(crate) fn key(&self) -> LaneKey {
+        LaneKey { flow: self.flow, lane: self.handed().lane_id() }
+    }
+}
+
+/// Names a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct LaneKey {
+    pub(crate) flow: u32,
+    pub(crate) lane: StreamId,
+}
+
+/// What to do with a piece of work.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Give it to its handler.
+    Run(Work),
+    /// Send it behind the parked work of its stream.
+    Defer(Work),
+}
+
+/// What the store said about a unit, as far as its lane is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is written, or it was settled already.
+    Settled,
+    /// It has to run again.
+    Conflict,
+    /// It was not tried, or it was dropped, because an earlier one of its lane was not applied.
+    NotTried,
+    /// The store will never take it: the message has to die.
+    Refused,
+    /// The message is somebody else's now.
+    Lost,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    partition: Partition,
+    /// Tells it from an earlier lane of the same key, whose partition was lost.
+    born: u64,
+    running: Option<Running>,
+    waiting: VecDeque<Work>,
+    /// Sent and not answered, in order.
+    unanswered: VecDeque<Work>,
+    /// Something of this lane was parked since it was last quiet.
+    blocked: bool,
+}
+
+#[derive(Debug)]
+struct Running {
+    work: Work,
+    /// Dropped to cancel the handler.
+    cancel: oneshot::Sender<()>,
+    /// The lane was set back while the handler ran: what it returns is not used.
+    stale: bool,
+}
+
+/// A handler that runs beside its lane, because it runs long.
+#[derive(Debug)]
+struct Detached {
+    key: LaneKey,
+    work: Work,
+    _cancel: oneshot::Sender<()>,
+}
+
+/// The lanes of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    lanes: HashMap<LaneKey, Lane>,
+    detached: Vec<Detached>,
+    /// The lane of each unit that was sent and not answered, in the order of sending.
+    sent: VecDeque<(LaneKey, u64)>,
+    generation: u32,
+    births: u64,
+}
+
+impl Lanes {
+    /// Counts the conflicts this worker has taken note of; every unit is sent with it.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Work has come from the pump: it may be next, or wait its turn here.
+    pub(crate) fn arrive(&mut self, work: Work) -> Option<Step> {
+        if self.lanes.is_empty() {
+            return Some(step(work, false));
+        }
+        match self.lanes.get_mut(&work.key()) {
+            None => Some(step(work, false)),
+            Some(lane) if lane.running.is_none() && lane.waiting.is_empty() => Some(step(work, lane.blocked)),
+            Some(lane) => {
+                lane.waiting.push_back(work);
+                None
+            }
+        }
+    }
+
+    /// A handler did not finish at once; it holds its lane until [`finished`](Self::finished).
+    pub(crate) fn running(&mut self, work: Work, cancel: oneshot::Sender<()>) {
+        let lane = self.lane(&work);
+        debug_assert!(lane.running.is_none(), "one at a time");
+        lane.running = Some(Running { work, cancel, stale: false });
+    }
+
+    /// A waiting handler has finished; its work comes back, or `None` when its lane was set back or is gone.
+    pub(crate) fn finished(&mut self, key: LaneKey) -> Option<Work> {
+        let running = self.lanes.get_mut(&key)?.running.take()?;
+        (!running.stale).then_some(running.work)
+    }
+
+    /// A waiting handler runs long: it goes on beside its lane, until [`finished_detached`](Self::finished_detached).
+    /// `None` when its lane was set back or is gone.
+    pub(crate) fn detach(&mut self, key: LaneKey) -> Option<Work> {
+        let running = self.lanes.get_mut(&key)?.running.take_if(|running| !running.stale)?;
+        let work = running.work.clone();
+        self.detached.push(Detached { key, work: running.work, _cancel: running.cancel });
+        Some(work)
+    }
+
+    /// A detached handler has finished; `None` when it was cancelled meanwhile.
+    pub(crate) fn finished_detached(&mut self, key: LaneKey, position: Position) -> Option<Work> {
+        let is_it = |it: &Detached| it.key == key && it.work.handed().position == position;
+        let place = self.detached.iter().position(is_it)?;
+        Some(self.detached.swap_remove(place).work)
+    }
+
+    /// Whether what this lane sends must be answered by itself, because something before it is not answered yet.
+    pub(crate) fn is_tracked(&self, key: LaneKey) -> bool {
+        !self.lanes.is_empty() && self.lanes.get(&key).is_some_and(|lane| !lane.unanswered.is_empty())
+    }
+
+    /// A unit was sent for this work. `parks`: it takes the message out of the log's flow, so what follows must wait.
+    pub(crate) fn sent(&mut self, work: Work, parks: bool) {
+        let key = work.key();
+        let lane = self.lane(&work);
+        let born = lane.born;
+        lane.blocked |= parks;
+        lane.unanswered.push_back(work);
+        self.sent.push_back((key, born));
+    }
+
+    /// What the lane does next, if it is free.
+    pub(crate) fn next(&mut self, key: LaneKey) -> Option<Step> {
+        let lane = self.lanes.get_mut(&key)?;
+        if lane.running.is_some() {
+            return None;
+        }
+        match lane.waiting.pop_front() {
+            Some(work) => Some(step(work, lane.blocked)),
+            None => {
+                if lane.unanswered.is_empty() {
+                    self.lanes.remove(&key);
+                }
+                None
+            }
+        }
+    }
+
+    /// The store has answered the oldest unit that was sent. Says which lane, and what was refused for good.
+    pub(crate) fn answered(&mut self, outcome: Outcome) -> Option<(LaneKey, Option<Work>)> {
+        let (key, born) = self.sent.pop_front()?;
+        if outcome == Outcome::Conflict || outcome == Outcome::Refused {
+            self.generation += 1;
+        }
+        let lane = self.lanes.get_mut(&key).filter(|lane| lane.born == born)?;
+        let mut refused = None;
+        match outcome {
+            Outcome::Settled | Outcome::Lost => {
+                lane.unanswered.pop_front();
+            }
+            // Its work was put back when the earlier unit's answer came.
+            Outcome::NotTried => {}
+            Outcome::Conflict | Outcome::Refused => {
+                let mut first = lane.unanswered.pop_front();
+                let later = std::mem::take(&mut lane.unanswered);
+                if outcome == Outcome::Refused {
+                    refused = first.take();
+                } else if let Some(work) = &mut first {
+                    work.conflicts += 1;
+                }
+                let running = lane.running.as_mut().filter(|running| !running.stale).map(|running| {
+                    running.stale = true;
+                    running.work.clone()
+                });
+                let waiting = std::mem::take(&mut lane.waiting);
+                lane.waiting = first.into_iter().chain(later).chain(running).chain(waiting).collect();
+                lane.blocked = false;
+                self.detached.retain(|detached| detached.key != key);
+            }
+        }
+        if lane.unanswered.is_empty() {
+            lane.blocked = false;
+        }
+        Some((key, refused))
+    }
+
+    /// Forgets everything of these partitions: waiting work is dropped, running handlers are cancelled.
+    pub(crate) fn forget(&mut self, gone: impl Fn(Partition) -> bool) {
+        self.lanes.retain(|_, lane| !gone(lane.partition));
+        self.detached.retain(|detached| !gone(detached.work.handed().partition));
+    }
+
+    /// Drops the work of these partitions that has not begun.
+    pub(crate) fn quieten(&mut self, quiet: impl Fn(Partition) -> bool) {
+        for lane in self.lanes.values_mut().filter(|lane| quiet(lane.partition)) {
+            lane.waiting.clear();
+        }
+        self.lanes.retain(|_, lane| lane.running.is_some() || !lane.unanswered.is_empty() || !lane.waiting.is_empty());
+    }
+
+    /// What runs now in these partitions.
+    pub(crate) fn running_in(
+        &self,
+        wanted: impl Fn(Partition) -> bool,
+    ) -> impl Iterator<Item = whizbang_storage::Running> {
+        let in_lanes = self.lanes.values().filter_map(|lane| lane.running.as_ref().map(|running| &running.work));
+        let beside = self.detached.iter().map(|detached| &detached.work);
+        in_lanes.chain(beside).filter_map(move |work| {
+            let Handed { subscription, partition, position, .. } = work.handed();
+            wanted(partition).then_some(whizbang_storage::Running { subscription, partition, position })
+        })
+    }
+
+    /// Whether anything of these partitions runs, waits, or is not answered.
+    pub(crate) fn is_busy(&self, wanted: impl Fn(Partition) -> bool) -> bool {
+        let beside = self.detached.iter().any(|detached| wanted(detached.work.handed().partition));
+        beside || self.lanes.values().any(|lane| wanted(lane.partition))
+    }
+
+    fn lane(&mut self, work: &Work) -> &mut Lane {
+        let handed = work.handed();
+        let (key, partition) = (LaneKey { flow: work.flow, lane: handed.lane_id() }, handed.partition);
+        self.lanes.entry(key).or_insert_with(|| {
+            self.births += 1;
+            Lane { partition, born: self.births, ..Lane::default() }
+        })
+    }
+}
+
+/// Parked work is never deferred: the store has handed it out because it is its turn.
+fn step(work: Work, blocked: bool) -> Step {
+    let handed = work.handed();
+    if handed.origin == Origin::Log && (blocked || handed.lane == LaneState::Parked) {
+        Step::Defer(work)
+    } else {
+        Step::Run(work)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whizbang_storage::{Condition, ContentType, Epoch, MessageId, MessageKind, SubscriptionId};
+
+    /// Work of stream `stream` at `position`, from the log unless `origin` says otherwise.
+    fn work(stream: &str, position: u64, origin: Origin, lane: LaneState) -> Work {
+        let id = MessageId::from_bytes([1; 16]).unwrap();
+        let mut page = Page::default();
+        page.push(&Handed {
+            id,
+            stream: Some(StreamId::from_key(stream)),
+            version: None,
+            kind: MessageKind::Command,
+            type_name: "t",
+            type_version: 1,
+            content_type: ContentType::JSON,
+            payload: b"",
+            metadata: b"",
+            correlation: id.into(),
+            causation: None,
+            subscription: SubscriptionId(1),
+            partition: Partition(0),
+            position: Position(position),
+            epoch: Epoch(1),
+            attempt: 1,
+            origin,
+            lane,
+            condition: Condition::Whole,
+        });
+        Work { page: Arc::new(page), index: 0, flow: 0, conflicts: 0 }
+    }
+
+    fn log(stream: &str, position: u64) -> Work {
+        work(stream, position, Origin::Log, LaneState::Free)
+    }
+
+    fn at(step: Option<Step>) -> String {
+        match step {
+            None => "nothing".into(),
+            Some(Step::Run(work)) => format!("run {}", work.handed().position),
+            Some(Step::Defer(work)) => format!("defer {}", work.handed().position),
+        }
+    }
+
+    fn key(stream: &str) -> LaneKey {
+        LaneKey { flow: 0, lane: StreamId::from_key(stream) }
+    }
+
+    #[test]
+    fn a_lane_runs_one_at_a_time_and_others_are_not_held_up() {
+        let mut lanes = Lanes::default();
+        assert_eq!(at(lanes.arrive(log("a", 1))), "run 1");
+        lanes.running(log("a", 1), oneshot::channel().0);
+        assert_eq!(at(lanes.arrive(log("a", 2))), "nothing");
+        assert_eq!(at(lanes.arrive(log("b", 3))), "run 3");
+        assert_eq!(at(lanes.next(key("a"))), "nothing");
+        assert_eq!(lanes.finished(key("a")).unwrap().handed().position, Position(1));
+        assert_eq!(at(lanes.next(key("a"))), "run 2");
+        assert_eq!(at(lanes.next(key("a"))), "nothing");
+        assert!(!lanes.is_busy(|_| true), "an idle lane is forgotten");
+    }
+
+    #[test]
+    fn what_follows_a_retry_is_deferred_until_the_store_has_answered() {
+        let mut lanes = Lanes::default();
+        lanes.sent(log("a", 1), true);
+        assert_eq!(at(lanes.arrive(log("a", 2))), "defer 2");
+        lanes.sent(log("a", 2), true);
+        lanes.answered(Outcome::Settled);
+        assert_eq!(at(lanes.arrive(log("a", 3))), "defer 3", "the deferral of 2 is not answered yet");
+        lanes.answered(Outcome::Settled);
+        assert_eq!(at(lanes.next(key("a"))), "nothing");
+        assert_eq!(at(lanes.arrive(work("a", 4, Origin::Log, LaneState::Parked))), "defer 4");
+        assert_eq!(at(lanes.arrive(log("a", 5))), "run 5");
+    }
+
+    #[test]
+    fn parked_work_runs_although_its_lane_is_blocked() {
+        let mut lanes = Lanes::default();
+        lanes.sent(log("a", 1), true);
+        assert_eq!(at(lanes.arrive(work("a", 1, Origin::Parked, LaneState::Free))), "run 1");
+    }
+
+    #[test]
+    fn a_conflict_sets_the_lane_back_to_the_unit_that_had_it() {
+        let mut lanes = Lanes::default();
+        for position in 1..=3 {
+            lanes.sent(log("a", position), false);
+        }
+        lanes.running(log("a", 4), oneshot::channel().0);
+        assert_eq!(at(lanes.arrive(log("a", 5))), "nothing");
+        assert_eq!(lanes.answered(Outcome::Settled).unwrap().0, key("a"));
+        lanes.answered(Outcome::Conflict);
+        assert_eq!(lanes.generation(), 1);
+        lanes.answered(Outcome::NotTried);
+        assert_eq!(at(lanes.next(key("a"))), "nothing", "4 still runs, though in vain");
+        assert!(lanes.finished(key("a")).is_none());
+        let order: Vec<String> = std::iter::from_fn(|| lanes.next(key("a")).map(|step| at(Some(step)))).collect();
+        assert_eq!(order, ["run 2", "run 3", "run 4", "run 5"]);
+    }
+
+    #[test]
+    fn a_refused_unit_comes_back_and_the_others_run_again() {
+        let mut lanes = Lanes::default();
+        lanes.sent(log("a", 1), false);
+        lanes.sent(log("a", 2), false);
+        let (_, refused) = lanes.answered(Outcome::Refused).unwrap();
+        assert_eq!(refused.unwrap().handed().position, Position(1));
+        lanes.answered(Outcome::NotTried);
+        assert_eq!(at(lanes.next(key("a"))), "run 2");
+    }
+
+    #[test]
+    fn a_forgotten_partition_cancels_what_runs_and_answers_for_it_are_ignored() {
+        let mut lanes = Lanes::default();
+        let (cancel, mut cancelled) = oneshot::channel();
+        lanes.sent(log("a", 1), false);
+        lanes.running(log("a", 2), cancel);
+        assert_eq!(lanes.running_in(|_| true).count(), 1);
+        lanes.forget(|partition| partition == Partition(0));
+        assert!(cancelled.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
+        assert!(lanes.answered(Outcome::Settled).is_none());
+        assert!(lanes.finished(key("a")).is_none());
+        assert!(!lanes.is_busy(|_| true));
+    }
+
+    #[test]
+    fn answers_for_a_forgotten_lane_do_not_reach_its_successor() {
+        let mut lanes = Lanes::default();
+        lanes.sent(log("a", 1), false);
+        lanes.forget(|_| true);
+        lanes.sent(log("a", 1), false);
+        assert!(lanes.answered(Outcome::Settled).is_none(), "that was the forgotten one");
+        assert!(lanes.is_tracked(key("a")));
+        assert!(lanes.answered(Outcome::Settled).is_some());
+        assert!(!lanes.is_tracked(key("a")));
+    }
+
+    #[test]
+    fn a_detached_handler_leaves_its_lane_and_can_still_be_cancelled() {
+        let mut lanes = Lanes::default();
+        let (cancel, mut cancelled) = oneshot::channel();
+        lanes.running(log("a", 1), cancel);
+        let work = lanes.detach(key("a")).unwrap();
+        lanes.sent(work, true);
+        assert_eq!(at(lanes.arrive(log("a", 2))), "defer 2");
+        assert_eq!(lanes.running_in(|_| true).count(), 1);
+        assert!(cancelled.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty));
+        assert_eq!(lanes.finished_detached(key("a"), Position(1)).unwrap().handed().position, Position(1));
+        assert!(lanes.finished_detached(key("a"), Position(1)).is_none());
+    }
+}
