@@ -1,1 +1,53 @@
-//! Rings, doorbell, horizon, ids and the arena pool.
+//! Rings, doorbell, horizon, ids and the arena pool: every atomic and every `unsafe` block of Whizbang.
+//!
+//! | to | use |
+//! |---|---|
+//! | hand messages from many threads to one | [`rings`], which gives [`Producers`] and a [`Consumer`] |
+//! | do so as fast as it goes | [`Producers::publisher`] |
+//! | encode in place | [`Producers::try_claim`] |
+//! | look at a plain message where it is drained | [`Visit`], [`Sink`] |
+//! | wait for room, or for an answer | [`Producers::room`], [`Producers::answered`], [`Herald`] |
+//! | rest until there is work | [`Doorbell`] |
+//! | name a message | [`ids::next_id`] |
+//! | build a batch without allocating | [`ArenaPool`] |
+//!
+//! What lies in a ring never owns memory. Rings are bounded; full is an answer, not a wait. The protocols and why
+//! they hold are told in `docs/memory-model.md`, and checked by `./scripts/loom`.
+
+mod arena;
+mod claim;
+mod consumer;
+mod doorbell;
+mod edges;
+mod error;
+mod fence;
+mod horizon;
+pub mod ids;
+mod producers;
+mod record;
+mod ring;
+mod rings;
+mod storage;
+mod sync;
+mod ticket;
+
+pub use arena::{Arena, ArenaPool};
+pub use claim::Claim;
+pub use consumer::{Consumer, DrainLimit, Drained, Records};
+pub use doorbell::{Doorbell, Rest, Rested, Woken};
+pub use error::{ClaimExceeded, ConfigError, ConsumerGone, NoRing, PushError, Rejected};
+pub use fence::Fences;
+pub use horizon::{Answered, Herald, Room};
+pub use producers::{Producers, Publisher};
+pub use record::{NoSink, Record, Sink, Visit};
+pub use rings::{Ends, RingsConfig, rings};
+pub use ticket::Ticket;
+
+/// For the loom models: the names of all edges and steps, and the way to weaken one.
+#[cfg(lockfree_loom)]
+pub mod model {
+    pub use crate::edges::edge::EDGES;
+    pub use crate::edges::step::STEPS;
+    pub use crate::edges::weaken::{Weakening, set as weaken};
+    pub use crate::edges::{Edge, End, Step};
+}

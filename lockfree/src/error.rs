@@ -1,0 +1,151 @@
+//! What a caller can be told instead of yes, one type per thing that can be asked.
+
+use std::fmt;
+
+/// Why nothing was pushed. Nothing has happened, and the caller still has what it wanted to push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushError {
+    /// No room now. Wait for some with `room`, or drop the message.
+    Full,
+    /// The rings were closed, or their consumer is gone; no later push will succeed.
+    Closed,
+    /// Larger than any ring of this set takes, however empty.
+    TooLarge {
+        /// The largest payload that is taken.
+        bytes_max: usize,
+    },
+}
+
+impl fmt::Display for PushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PushError::Full => f.write_str("the ring is full: wait for room, or make it larger"),
+            PushError::Closed => f.write_str("the ring is closed and takes no more messages"),
+            PushError::TooLarge { bytes_max } => {
+                write!(
+                    f,
+                    "the message is larger than the {bytes_max} bytes that a ring of this size takes"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for PushError {}
+
+/// A plain message that was not taken, given back with the reason.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Rejected<M> {
+    /// What the caller wanted to push.
+    pub message: M,
+    /// Why it was not taken.
+    pub reason: PushError,
+}
+
+impl<M> fmt::Debug for Rejected<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected")
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Display for Rejected<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl<M> std::error::Error for Rejected<M> {}
+
+/// All rings for exclusive publishers are in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoRing {
+    /// How many there are.
+    pub publishers_max: usize,
+}
+
+impl fmt::Display for NoRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "all {} publisher rings are in use: end a publisher, or allow more",
+            self.publishers_max
+        )
+    }
+}
+
+impl std::error::Error for NoRing {}
+
+/// The consumer went away without answering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerGone;
+
+impl fmt::Display for ConsumerGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the consumer of the ring is gone and left this message unanswered")
+    }
+}
+
+impl std::error::Error for ConsumerGone {}
+
+/// The bytes encoded into a claim are more than were claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimExceeded {
+    /// What was claimed.
+    pub bytes_max: usize,
+}
+
+impl fmt::Display for ClaimExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "more bytes were written than the {} that were claimed",
+            self.bytes_max
+        )
+    }
+}
+
+impl std::error::Error for ClaimExceeded {}
+
+/// A set of rings that cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// `ring_bytes` is no power of two, is too small for two records, or is larger than 2 GiB.
+    RingBytes {
+        /// What was asked for.
+        asked: usize,
+        /// The least that works with this header.
+        bytes_min: usize,
+    },
+    /// Not one stripe: a push that owns no ring would have nowhere to go.
+    NoStripes,
+    /// More rings than a ticket can name.
+    TooManyRings {
+        /// What was asked for.
+        asked: usize,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::RingBytes { asked, bytes_min } => write!(
+                f,
+                "ring_bytes is {asked}: it must be a power of two of at least {bytes_min} and at most {}",
+                crate::rings::RING_BYTES_MAX
+            ),
+            ConfigError::NoStripes => f.write_str("no stripes: give the rings at least one"),
+            ConfigError::TooManyRings { asked } => {
+                write!(
+                    f,
+                    "{asked} rings: at most {} can be told apart",
+                    crate::rings::RINGS_MAX
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,111 @@
+//! The raw bytes under a ring.
+//!
+//! One allocation, aligned, and untouched until a record is written: the kernel hands out its pages as they
+//! are first used, so a ring that nobody fills costs no memory. Nothing here is ever zeroed.
+//!
+//! Under loom a shadow of checked cells lies beside the bytes, one for each unit of 16, so that a read or write
+//! that nothing orders against another is reported.
+
+use std::alloc::{Layout, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+/// Records begin at, and are padded to, multiples of this.
+pub(crate) const UNIT: usize = 16;
+
+/// Whole pairs of cache lines, so that two rings never share one.
+const ALIGN: usize = 128;
+
+#[derive(Debug)]
+pub(crate) struct Storage {
+    base: NonNull<u8>,
+    bytes: usize,
+    #[cfg(lockfree_loom)]
+    shadow: Vec<crate::sync::UnsafeCell<()>>,
+}
+
+// SAFETY: the storage is plain memory; who may touch which part of it when is the ring's protocol.
+unsafe impl Send for Storage {}
+// SAFETY: as above; every method that touches the memory is unsafe and states what its caller must know.
+unsafe impl Sync for Storage {}
+
+impl Storage {
+    /// Reserves `bytes`, a power of two of at least one unit.
+    pub(crate) fn reserve(bytes: usize) -> Storage {
+        assert!(
+            bytes.is_power_of_two() && bytes >= UNIT,
+            "ring bytes are checked by RingsConfig"
+        );
+        let layout = Storage::layout(bytes);
+        // SAFETY: the layout's size is not zero.
+        #[cfg(not(lockfree_loom))]
+        let base = unsafe { std::alloc::alloc(layout) };
+        // A twin may read what was never written; it shall read zeros then and fail by assertion.
+        // SAFETY: the layout's size is not zero.
+        #[cfg(lockfree_loom)]
+        let base = unsafe { std::alloc::alloc_zeroed(layout) };
+        let Some(base) = NonNull::new(base) else {
+            handle_alloc_error(layout)
+        };
+        Storage {
+            base,
+            bytes,
+            #[cfg(lockfree_loom)]
+            shadow: (0..bytes / UNIT)
+                .map(|_| crate::sync::UnsafeCell::new(()))
+                .collect(),
+        }
+    }
+
+    fn layout(bytes: usize) -> Layout {
+        Layout::from_size_align(bytes, ALIGN).expect("a power of two below 4 GiB fits a layout")
+    }
+
+    #[inline(always)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A pointer to the byte that the ever-growing position `at` falls on.
+    #[inline(always)]
+    pub(crate) fn at(&self, at: u64) -> NonNull<u8> {
+        let offset = (at as usize) & (self.bytes - 1);
+        // SAFETY: the mask keeps the offset inside the allocation.
+        unsafe { self.base.add(offset) }
+    }
+
+    /// Marks the bytes as written now, for the model checker.
+    #[inline(always)]
+    #[track_caller]
+    pub(crate) fn will_write(&self, at: u64, bytes: usize) {
+        #[cfg(lockfree_loom)]
+        self.units(at, bytes)
+            .for_each(|unit| self.shadow[unit].with_mut(|_| ()));
+        let _ = (at, bytes);
+    }
+
+    /// Marks the bytes as read now, for the model checker.
+    #[inline(always)]
+    #[track_caller]
+    pub(crate) fn will_read(&self, at: u64, bytes: usize) {
+        #[cfg(lockfree_loom)]
+        self.units(at, bytes)
+            .for_each(|unit| self.shadow[unit].with(|_| ()));
+        let _ = (at, bytes);
+    }
+
+    #[cfg(lockfree_loom)]
+    fn units(&self, at: u64, bytes: usize) -> impl Iterator<Item = usize> {
+        let all = self.bytes / UNIT;
+        let at = at as usize;
+        (at / UNIT..(at + bytes).div_ceil(UNIT))
+            .take(if bytes == 0 { 0 } else { all })
+            .map(move |unit| unit % all)
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        // SAFETY: `base` came from `alloc` with this very layout and is freed once, here.
+        unsafe { dealloc(self.base.as_ptr(), Storage::layout(self.bytes)) }
+    }
+}
