@@ -7,7 +7,7 @@ use crate::{Epoch, MessageId, Page, Partition, Position, StreamId, SubscriptionI
 
 /// The answer to one [`WorkBatch`](crate::WorkBatch). Kept by the caller and filled by the store, so that nothing is
 /// allocated once its vectors have grown.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Answer {
     /// This is the kept answer to a repeated batch of an instance that has been evicted since: what was written is
     /// written, there is no work in it, and no other batch will be taken.
@@ -34,6 +34,30 @@ pub struct Answer {
     pub membership: Option<MembershipAnswer>,
     /// Rows that `housekeeping` removed. As many as it was allowed: there may be more.
     pub removed: usize,
+}
+
+impl Clone for Answer {
+    fn clone(&self) -> Self {
+        let mut copy = Self::default();
+        copy.clone_from(self);
+        copy
+    }
+
+    // Kept answers are copied with every batch: the memory is used again.
+    fn clone_from(&mut self, source: &Self) {
+        self.evicted = source.evicted;
+        self.units.clone_from(&source.units);
+        self.emits.clone_from(&source.emits);
+        self.settled.clone_from(&source.settled);
+        self.appends.clone_from(&source.appends);
+        self.operations.clone_from(&source.operations);
+        self.moved.clone_from(&source.moved);
+        self.reads.clone_from(&source.reads);
+        self.due = source.due.clone();
+        self.page.clone_from(&source.page);
+        self.membership.clone_from(&source.membership);
+        self.removed = source.removed;
+    }
 }
 
 impl Answer {

@@ -23,12 +23,16 @@
 
 mod answer;
 mod batch;
+pub mod cursor;
 mod id;
+pub mod membership;
 mod page;
+pub mod pick;
 pub mod refuse;
 mod settings;
 mod store;
 mod time;
+pub mod turn;
 
 pub use answer::*;
 pub use batch::*;

@@ -16,10 +16,25 @@ use crate::{
 /// assert!(page.is_empty());
 /// assert_eq!(page.iter().count(), 0);
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Page {
     entries: Vec<Entry>,
     bytes: Vec<u8>,
+}
+
+impl Clone for Page {
+    fn clone(&self) -> Self {
+        Self {
+            entries: self.entries.clone(),
+            bytes: self.bytes.clone(),
+        }
+    }
+
+    // Kept answers are copied with every batch: the memory is used again.
+    fn clone_from(&mut self, source: &Self) {
+        self.entries.clone_from(&source.entries);
+        self.bytes.clone_from(&source.bytes);
+    }
 }
 
 /// A message as it was stored, with everything that says why it was handed out.

@@ -1,7 +1,7 @@
 //! What every backend refuses in the same words, before it writes anything.
 
 use crate::{
-    Answer, Append, Limits, NotApplied, Operation, Projection, Refusal, Settle, SubscriptionSpec, Unit,
+    Answer, Append, Join, Limits, NotApplied, Operation, Projection, Refusal, Settle, SubscriptionSpec, Unit,
     WorkBatch,
 };
 
@@ -52,6 +52,20 @@ pub fn unit(unit: &Unit<'_>, limits: &Limits) -> Result<(), Refusal> {
     unit.projections
         .iter()
         .try_for_each(|written| projection(written, limits))
+}
+
+/// Checks the names in a join; a refusal of one refuses the batch ([`NotApplied::Join`]).
+///
+/// # Errors
+/// The first [`Refusal`] that applies to it.
+pub fn join(join: &Join<'_>, limits: &Limits) -> Result<(), Refusal> {
+    join.group.map_or(Ok(()), |group| name("group", group, limits))?;
+    join.subscriptions
+        .iter()
+        .try_for_each(|spec| subscription(spec, limits))?;
+    join.types
+        .iter()
+        .try_for_each(|known| name("type", known.name, limits))
 }
 
 /// Checks an operation.

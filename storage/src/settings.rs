@@ -119,9 +119,39 @@ pub enum ServiceError {
     /// `window` is zero.
     #[error("a window of 0 messages lets nothing through")]
     Window,
+    /// The database was set up with another value, which holds for all instances of the service.
+    #[error("the database was set up with {what} = {stored}, this process asks for {asked}")]
+    Agreement {
+        /// `"partitions"` or `"time_to_live"`.
+        what: &'static str,
+        /// What is stored.
+        stored: String,
+        /// What was asked for.
+        asked: String,
+    },
 }
 
 impl Service {
+    /// Checks the service against what its database was set up with.
+    ///
+    /// # Errors
+    /// [`ServiceError::Agreement`] with both values.
+    pub fn agrees_with(&self, partitions: u32, time_to_live: Duration) -> Result<(), ServiceError> {
+        let differ = |what, stored: String, asked: String| {
+            if stored == asked {
+                Ok(())
+            } else {
+                Err(ServiceError::Agreement { what, stored, asked })
+            }
+        };
+        differ("partitions", partitions.to_string(), self.partitions.to_string())?;
+        differ(
+            "time_to_live",
+            format!("{time_to_live:?}"),
+            format!("{:?}", self.time_to_live),
+        )
+    }
+
     /// Checks what every backend relies on.
     ///
     /// # Errors
