@@ -45,7 +45,7 @@ pub fn append(append: &Append<'_>, limits: &Limits) -> Result<(), Refusal> {
 /// The first [`Refusal`] that applies to any part of it.
 pub fn unit(unit: &Unit<'_>, limits: &Limits) -> Result<(), Refusal> {
     let empty = unit.emits.is_empty() && unit.expects.is_empty() && unit.projections.is_empty();
-    if !empty && unit.settle != Settle::Done || unit.delivery.is_none() && unit.settle != Settle::Done {
+    if unit.settle != Settle::Done && (unit.delivery.is_none() || !empty) {
         return Err(Refusal::NotDone);
     }
     unit.emits.iter().try_for_each(|emit| append(emit, limits))?;

@@ -119,6 +119,9 @@ pub enum ServiceError {
     /// `window` is zero.
     #[error("a window of 0 messages lets nothing through")]
     Window,
+    /// A limit is above 1 GiB, which no backend can store in one piece.
+    #[error("{0} = {1}: at most 1 GiB is possible")]
+    Limit(&'static str, usize),
     /// The database was set up with another value, which holds for all instances of the service.
     #[error("the database was set up with {what} = {stored}, this process asks for {asked}")]
     Agreement {
@@ -170,6 +173,16 @@ impl Service {
         }
         if self.window == 0 {
             return Err(ServiceError::Window);
+        }
+        let limits = &self.limits;
+        for (what, bytes) in [
+            ("payload_bytes_max", limits.payload_bytes_max),
+            ("metadata_bytes_max", limits.metadata_bytes_max),
+            ("state_bytes_max", limits.state_bytes_max),
+        ] {
+            if bytes > 1 << 30 {
+                return Err(ServiceError::Limit(what, bytes));
+            }
         }
         Ok(())
     }

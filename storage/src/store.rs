@@ -23,6 +23,7 @@ use crate::{
 /// - The whole answer is written into `answer`, which the store clears first.
 ///
 /// # Numbers
+/// - [`turn`](crate::turn::turn) decides by the number alone what happens to a batch, in this order:
 /// - An instance's first batch has number 1 and **must** carry `Join`; otherwise [`StoreError::NotJoined`]. A later `Join`
 ///   is `NotJoined` too. The store keeps the instance's last number and digest ([`WorkBatch::digest`]) in the batch's transaction.
 /// - The last number again, same digest: nothing is written (no heartbeat either); the answer **must** be the one that was
@@ -46,16 +47,19 @@ use crate::{
 /// - An evicted or departed instance's batches are [`StoreError::Evicted`], except a repeat of its last, which gets its
 ///   kept answer with `evicted` set and no work. Eviction and the check are ordered by the instance's row.
 /// - Partitions belong to (group, partition). The number of an epoch grows by one with each new owner, from 1.
-/// - Fair share, looked at in each batch with a `membership`, P partitions, n living instances of the group: a free
-///   partition is taken by the sender while it holds fewer than ⌈P / n⌉ and no other living instance of the group holds
-///   fewer than it does at this moment (ties: the sender takes). Lowest partition number first.
-///   `give_back`: if d = the sum over the others of max(0, ⌊P / n⌋ − held), less what is free already, is above zero, the
-///   surplus holders (held > ⌊P / n⌋) are asked for d in total, the most loaded first (ties: smaller instance id first), none
-///   below ⌊P / n⌋. The sender is told its own part.
+/// - Fair share, looked at in each batch with a `membership` ([`membership`](crate::membership) has the arithmetic): the free
+///   partitions are dealt one by one to the living instance of the group that holds the fewest (ties: the sender first), and
+///   the sender takes what falls to it, lowest partition number first; what the sender freed in this batch is not dealt to it.
+///   `give_back`: if instances below ⌊P / n⌋ lack more in sum than is free, that many are asked for one by one of the
+///   instance that holds the most (ties: smaller instance id first), of none below ⌊P / n⌋. The sender is told its own part.
+/// - A group's subscription that is named again, by a join or `Register`, takes over `on_dead` and `attempts_max` (0 counts as 1); its
+///   `start` matters only the first time. Without a group there are no subscriptions, no partitions, and `alive` is 0.
 /// - A live owner never loses a partition otherwise.
 /// - `Release` frees a partition that is owned under the given epoch (others are ignored): what is named as `running` is
 ///   parked (due now, attempts + 1), what is parked and handed out to the sender is as if it had not been, and everything
-///   else that was handed out from the log is unread again (`given` returns to `low`). `Leave` does this for all partitions and removes the instance.
+///   else that was handed out from the log is unread again (`given` returns to `low`, but not below `suspects_to`). `Leave` does
+///   this for all partitions and for everything else the sender was handed, and removes the instance. Of the entries in
+///   `running`, what was neither handed out to the sender nor is unsettled is ignored.
 ///   The freed partitions are not taken again by the sender in the same batch.
 ///
 /// # The log
@@ -65,8 +69,9 @@ use crate::{
 ///   before it from the same sender for the same lane, undelayed; otherwise, and always with `due_in`, it becomes an arrival.
 ///   A service may have several groups; the log is one. The partition's **writer** is its owner in the oldest group that has one there;
 ///   only the writer appends to the log and moves arrivals. Owners in other groups only read and settle.
-/// - Arrivals are moved by the writer when the batch says so, those whose time has come, in order of (due time, arrival)
-///   with undelayed ones due at arrival; each sender's undelayed messages of a lane keep their order.
+/// - Arrivals are moved by the writer when the batch says so: first the scheduled ones whose time has come, in order of (due time,
+///   arrival), then the others in order of arrival, whatever the clock did meanwhile; so each sender's undelayed messages of a lane
+///   keep their order. `moved` is in order of partition. `arrivals_waiting` and `next_due` look at partitions that the sender writes.
 /// - An event with a stream gets the stream's next version. Versions of a stream are 1, 2, 3 … An event without a stream has none.
 /// - A dedup key is remembered from the first append or emit with it, for `dedup_retention`, also while that is an arrival,
 ///   with the first message's id and a hash of its payload. It is forgotten by housekeeping, when its age >= the retention. An
@@ -76,22 +81,26 @@ use crate::{
 ///   sense of `LaneState`). Then `given` moves for all of them; else for none.
 ///
 /// # Reading
-/// - Each subscription has a cursor per partition: `low` (all up to here is settled), the settled positions above it, and
-///   `given` (the highest position handed out). A new subscription starts with `low = given` before the first kept message or at the head.
+/// - Each subscription has a [`Cursor`](crate::cursor::Cursor) per partition: `low` (all up to here is settled), the settled
+///   positions above it, `given` (the highest position handed out) and `suspects_to` (see *Parked work*). A new subscription starts with `low = given` before the first kept message or at the head.
 /// - A read returns unsettled messages with a position in (`after`, `low` + window], in order, as many as both limits allow (a
-///   single message may exceed the bytes alone). `through` is the position up to which nothing else is left: the last
-///   message returned if a limit cut it, otherwise min(head, low + window). `given` becomes at least `through`, in the same
+///   single message may exceed the bytes alone), and none at or below `suspects_to`. `through` is the position up to which nothing
+///   else is left: the last message returned if a limit was reached (as many were returned as are allowed, or the next would
+///   have been too many bytes; `after` if none is allowed), otherwise min(head, low + window). `given` becomes at least `through`, in the same
 ///   transaction; if it was so already, nothing is written.
-/// - A read of what the sender does not own under that epoch is `Fenced`, of a paused or unknown subscription `Paused`.
+/// - A read of what the sender does not own under that epoch is `Fenced`, of a paused subscription, or of one
+///   that is not of the sender's group, `Paused` (looked at first).
 /// - A message is `LaneState::Parked` when for this subscription, in this partition, a message of its lane with a smaller position is parked (a dead
 ///   one counts only under `OnDead::Halt`) or is a suspect that is not settled yet.
 /// - A row that cannot be read back is returned alone as `Condition::Damaged`.
 ///
 /// # Settling
-/// - Only the owner with the current epoch settles what is in the log's flow: otherwise `Fenced`. A parked message is
-///   settled by the instance it was handed to, with the attempt it was handed out with: otherwise `Fenced`. A delivery
-///   from the log's flow has attempt 1.
-/// - A position that is settled: `AlreadySettled`. One above `given` (or a parked one never handed out): `Unknown`.
+/// - A unit is looked at in this order, and the first that applies is its answer: `Skipped`; `Refused`; `Unknown` if the subscription is not
+///   one of the sender's group; for a parked message that is not dead: `Fenced` unless it was handed to the sender with this
+///   attempt and runs; for one of the log's flow: `Fenced` unless the sender owns the partition under this epoch, `AlreadySettled`,
+///   `Unknown` (above `given`, a suspect, no such message, or `Release`), `Fenced` for another attempt than 1; then `expects`; then projections.
+/// - A settled range: `Unknown` if the subscription is not one of the sender's group, `Fenced`, `AlreadySettled` if all of it is, `Unknown` if it
+///   reaches above `given`, touches a suspect or ends before it begins.
 /// - `Done` and `Dead` move the cursor (or end the parked row); `Retry`, `Detach`, `Defer` and `Unroutable` park the message
 ///   and move the cursor past it. `low` moves over every settled position that follows it.
 /// - A settled range may hold positions that do not exist (they count as settled) or that are settled (ignored, unless all are).
@@ -107,19 +116,28 @@ use crate::{
 ///   one counts only under `Halt`) or an unsettled suspect. That is computed when asked, never remembered.
 /// - `due` hands out due work of owned partitions in order of (due time, position), fairly between partitions; handed-out work is running.
 ///   Of one lane it may hand out only one message at a time.
-/// - An owner that died (was evicted): what the log gave it and was not settled, between `low` and `given`, is *suspect*. A
-///   new owner's take-over **must** write a row per cursor, not per message. Suspects, and parked work that was running
-///   under the dead instance, are handed out by `due` one at a time per partition, in order of position, each parked as *named* when it is. A named
-///   message whose instance was evicted has one crash more.
-/// - attempts or crashes at `attempts_max`: dead, `AttemptsExhausted`, when that is noticed.
+/// - A row that runs remembers what it was (waiting, orphaned, unroutable); `Release` and a partition given back put that back. One that
+///   was detached from the log goes back as waiting, due now.
+/// - An owner that died (was evicted): what the log gave it and was not settled, between `low` and `given`, is *suspect*
+///   (`suspects_to` becomes `given`). A take-over **must** write a row per cursor, not per message. Parked work that was running
+///   under the dead instance becomes *orphaned*; if it was named, with one crash more. Both in the eviction's transaction.
+/// - Suspects and orphaned work are handed out by `due` *alone*: one at a time per partition, over all subscriptions of the
+///   group, in order of (position, subscription), before waiting work, and parked as *named* when they are. Detaching one lets
+///   the next come. When the suspect at p is handed out, everything up to p counts as settled (holes too); when none is left,
+///   everything up to `suspects_to`. A suspect behind a parked message of its lane is parked as waiting, due now, without an
+///   attempt, when `due` comes upon it.
+/// - attempts or crashes at `attempts_max`: dead, `AttemptsExhausted`, in the batch that counts them.
 /// - Unroutable work is handed by `due` to any instance of the group whose `types` know it, whoever owns the partition; after
-///   `unroutable_after` it is dead (`Unroutable`), noticed by housekeeping or due.
-/// - Dead letters stay until `Requeue` (waiting, due now, attempts and crashes 0, handed out as `Origin::Replay`) or `Discard`; a second time: `Gone`.
+///   `unroutable_after` it is dead (`Unroutable`), noticed by housekeeping and, for the
+///   sender's group, by due. Answered `Unroutable` again, it keeps the time of its death.
+/// - `next_due` counts what `due` would hand out now or later: no paused subscription, no message behind another of its lane.
+/// - Dead letters stay until `Requeue` (waiting, due now, attempts and crashes 0, handed out as
+///   `Origin::Replay`, before `Suspect`) or `Discard`; a second time: `Gone`.
 ///   A requeued message is handed out by `due` whatever else of its lane has happened since.
 ///
 /// # Housekeeping
-/// - Removes at most so many rows a batch: messages that are not events, settled by every subscription of every group (if
-///   there is any subscription); events by the same rule that are older than `event_retention`; dedup keys past their
+/// - Removes at most so many rows a batch: messages that are not events, at or below the `low` of every subscription of every
+///   group (if there is any subscription); events by the same rule that are older than `event_retention`; dedup keys past their
 ///   retention. Unsettled, parked, dead and arriving work is never removed. Positions are never reused.
 ///
 /// # Cancel safety
