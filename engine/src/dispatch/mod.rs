@@ -1,0 +1,80 @@
+//! Who handles what: receptors, and the table that is known while compiling.
+
+mod names;
+mod receptor;
+mod retry;
+mod routed;
+
+use std::future::Future;
+
+use whizbang_storage::{Handed, KnownType, SubscriptionSpec};
+
+pub use self::names::{NameTable, NamedType, assert_unique};
+pub use self::receptor::{Async, Plain, PlainReceptor, Receives, Receptor};
+pub use self::retry::{ReceptorOptions, attempts_max_of};
+pub use self::routed::{Never, Routed, Started};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::message::Command;
+
+/// Everything a service handles, known while compiling: [`dispatcher!`](crate::dispatcher) writes the implementation.
+///
+/// An engine asks three things of a message that a store hands out, in this order: [`resolve`](Self::resolve) its name,
+/// whether a subscription wants it ([`options`](Self::options)), and to [`route`](Self::route) it.
+pub trait Dispatcher: Send + Sync + 'static {
+    /// The named readers of the log. The receptors outside of any `subscription` are the one called `"receptors"`.
+    const SUBSCRIPTIONS: &'static [SubscriptionSpec<'static>];
+
+    /// The types it knows, in the order of their [`Kind`].
+    const TYPES: &'static [KnownType<'static>];
+
+    /// The number of a type by its wire name; `None` when this program does not know it.
+    fn resolve(type_name: &str) -> Option<Kind>;
+
+    /// How this subscription handles this type: by its place in [`SUBSCRIPTIONS`](Self::SUBSCRIPTIONS). `None` when it has
+    /// no receptor for it: then there is nothing to do, and the message is plainly done.
+    fn options(subscription: usize, kind: Kind) -> Option<&'static ReceptorOptions>;
+
+    /// Gives a message to the receptors that this subscription has for it, one after the other.
+    ///
+    /// Plain receptors have run when this returns; otherwise a future has to be awaited. `kind` is what
+    /// [`resolve`](Self::resolve) said of the message's type.
+    ///
+    /// # Panics
+    /// A plain receptor that panics does so in here; an async one in the future.
+    fn route<'a>(
+        &'a self,
+        subscription: usize,
+        kind: Kind,
+        message: &Handed<'_>,
+        cx: Context<'a>,
+    ) -> Routed<impl Future<Output = Result<(), Failure>> + Send + use<'a, Self>>;
+}
+
+/// The number of a message type within one dispatcher: 0, 1, 2 … in the order of [`Dispatcher::TYPES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind(pub u16);
+
+/// A command for which the dispatcher `D` has its one receptor: what `invoke` and `engine.send` ask for.
+///
+/// [`dispatcher!`](crate::dispatcher) writes it for each of its `command` lines. A second line for the same command would
+/// be a second implementation, which is a compile error.
+#[diagnostic::on_unimplemented(
+    message = "no receptor of `{D}` handles the command `{Self}`",
+    label = "`{D}` has no receptor for this command",
+    note = "add a line to the `dispatcher!` that declares `{D}`: `command {Self} => <the field of its receptor>;`"
+)]
+pub trait HasOneReceptorIn<D>: Command {
+    /// The type of the receptor.
+    type Receptor: Send + Sync + 'static;
+
+    /// The receptor.
+    fn receptor(dispatcher: &D) -> &Self::Receptor;
+
+    /// Calls the receptor: what comes back is its own future.
+    fn receive_in(
+        self,
+        dispatcher: &D,
+        cx: Context<'_>,
+    ) -> impl Future<Output = Result<Self::Reply, Failure>> + Send;
+}

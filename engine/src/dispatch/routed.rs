@@ -1,0 +1,72 @@
+//! What became of a message that was given to a dispatcher.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+
+use crate::codec::DecodeError;
+use crate::failure::Failure;
+
+/// What became of a message that was given to [`Dispatcher::route`](super::Dispatcher::route).
+#[must_use = "a message that was routed has to be settled"]
+#[derive(Debug)]
+pub enum Routed<F> {
+    /// The subscription has no receptor for it: it is plainly done.
+    NotWanted,
+    /// It cannot be read: a dead letter.
+    Undecodable(DecodeError),
+    /// All its receptors are plain, and have run.
+    Done(Result<(), Failure>),
+    /// Its receptors run as this future is awaited.
+    Running(F),
+}
+
+/// What a single receptor has made of a message.
+#[must_use = "a receptor that was started may have to be awaited"]
+#[derive(Debug)]
+pub enum Started<F, T> {
+    /// It is plain, and has run.
+    Done(Result<T, Failure>),
+    /// It runs as this future is awaited.
+    Running(F),
+}
+
+impl<F: Future<Output = Result<T, Failure>>, T> Started<F, T> {
+    /// Waits for its end. Plain ones have ended.
+    ///
+    /// # Errors
+    /// The receptor's [`Failure`].
+    pub async fn finish(self) -> Result<T, Failure> {
+        match self {
+            Self::Done(result) => result,
+            Self::Running(future) => future.await,
+        }
+    }
+
+    /// Its result, if it is plain.
+    pub fn done(self) -> Option<Result<T, Failure>> {
+        match self {
+            Self::Done(result) => Some(result),
+            Self::Running(_) => None,
+        }
+    }
+}
+
+/// The future of what never waits: there is no such value.
+#[derive(Debug)]
+pub enum Never<T> {
+    /// It cannot be made.
+    #[doc(hidden)]
+    Impossible(std::convert::Infallible, PhantomData<fn() -> T>),
+}
+
+impl<T> Future for Never<T> {
+    type Output = Result<T, Failure>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        match *self {
+            Self::Impossible(impossible, _) => match impossible {},
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What can name a stream.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use whizbang_storage::StreamId;
+
+/// What a `#[stream]` field may be: a [`StreamId`], or a key of your own from which one is derived.
+///
+/// The stream of a number is that of its decimal text, so that a key may become a string one day.
+///
+/// ```
+/// use whizbang::{StreamId, StreamKey};
+///
+/// assert_eq!("4711".stream_id(), StreamId::from_key("4711"));
+/// assert_eq!(4711_u64.stream_id(), "4711".stream_id());
+///
+/// struct OrderNumber(u64);
+/// impl StreamKey for OrderNumber {
+///     fn stream_id(&self) -> StreamId {
+///         self.0.stream_id()
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot name a stream",
+    label = "not a stream key",
+    note = "a `#[stream]` field is a `StreamId`, a string, an integer or bytes; for a type of your own write \
+            `impl StreamKey for {Self}`"
+)]
+pub trait StreamKey {
+    /// The stream this key stands for. The same key must give the same stream, for ever.
+    fn stream_id(&self) -> StreamId;
+}
+
+impl StreamKey for StreamId {
+    fn stream_id(&self) -> StreamId {
+        *self
+    }
+}
+
+impl<K: StreamKey + ?Sized> StreamKey for &K {
+    fn stream_id(&self) -> StreamId {
+        (**self).stream_id()
+    }
+}
+
+macro_rules! owned {
+    ($($pointer:ident),*) => {$(
+        impl<K: StreamKey + ?Sized> StreamKey for $pointer<K> {
+            fn stream_id(&self) -> StreamId {
+                (**self).stream_id()
+            }
+        }
+    )*};
+}
+owned!(Box, Arc, Rc);
+
+macro_rules! bytes {
+    ($([$($param:tt)*] $key:ty),*) => {$(
+        impl<$($param)*> StreamKey for $key {
+            fn stream_id(&self) -> StreamId {
+                StreamId::from_key(self)
+            }
+        }
+    )*};
+}
+bytes!([] str, [] String, [] [u8], [] Vec<u8>, [const N: usize] [u8; N]);
+
+impl StreamKey for Cow<'_, str> {
+    fn stream_id(&self) -> StreamId {
+        StreamId::from_key(self.as_bytes())
+    }
+}
+
+/// The longest decimal text of an integer: `i128::MIN`.
+const DIGITS_MAX: usize = 40;
+
+macro_rules! integer {
+    ($($key:ty),*) => {$(
+        impl StreamKey for $key {
+            fn stream_id(&self) -> StreamId {
+                #[allow(unused_comparisons, reason = "the unsigned ones are never below zero")]
+                let negative = *self < 0;
+                let mut text = [0; DIGITS_MAX];
+                let mut start = DIGITS_MAX;
+                #[allow(clippy::unnecessary_cast, reason = "u128 is one of the types")]
+                let mut rest = if negative { (*self as i128).unsigned_abs() } else { *self as u128 };
+                loop {
+                    start -= 1;
+                    text[start] = b'0' + (rest % 10) as u8;
+                    rest /= 10;
+                    if rest == 0 {
+                        break;
+                    }
+                }
+                if negative {
+                    start -= 1;
+                    text[start] = b'-';
+                }
+                StreamId::from_key(&text[start..])
+            }
+        }
+    )*};
+}
+integer!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_the_stream_of_its_decimal_text() {
+        let of = |text: &str| StreamId::from_key(text);
+        assert_eq!(0_u8.stream_id(), of("0"));
+        assert_eq!((-7_i8).stream_id(), of("-7"));
+        assert_eq!(u64::MAX.stream_id(), of(&u64::MAX.to_string()));
+        assert_eq!(u128::MAX.stream_id(), of(&u128::MAX.to_string()));
+        assert_eq!(i128::MIN.stream_id(), of(&i128::MIN.to_string()));
+        assert_eq!(i64::MIN.stream_id(), of(&i64::MIN.to_string()));
+    }
+
+    #[test]
+    fn all_forms_of_a_text_are_one_stream() {
+        let stream = StreamId::from_key("ab");
+        assert_eq!("ab".stream_id(), stream);
+        assert_eq!("ab".to_owned().stream_id(), stream);
+        assert_eq!(b"ab".stream_id(), stream);
+        assert_eq!(b"ab".to_vec().stream_id(), stream);
+        assert_eq!(Box::<str>::from("ab").stream_id(), stream);
+        assert_eq!(Arc::<str>::from("ab").stream_id(), stream);
+        assert_eq!(Cow::Borrowed("ab").stream_id(), stream);
+        assert_eq!(stream.stream_id(), stream);
+    }
+}
