@@ -15,6 +15,10 @@ pub(crate) struct Flows {
     partitions: Vec<Option<OwnedPartition>>,
     // Partitions with something in `done`, each once.
     touched: Vec<Partition>,
+    // Handed out and not settled.
+    in_flight: usize,
+    // Calls of `done` since the last `take_done`; near enough to the positions that wait.
+    done_count: usize,
     // Where the next round of reads begins, so that a large partition does not starve the others.
     turn: usize,
 }
@@ -25,6 +29,7 @@ struct OwnedPartition {
     head: Position,
     giving_back: bool,
     touched: bool,
+    in_flight: usize,
     flows: Vec<Flow>,
 }
 
@@ -52,6 +57,8 @@ impl Flows {
     pub(crate) fn clear(&mut self) {
         self.partitions.clear();
         self.touched.clear();
+        self.in_flight = 0;
+        self.done_count = 0;
     }
 
     pub(crate) fn subscriptions(&self) -> &[SubscriptionId] {
@@ -73,7 +80,8 @@ impl Flows {
                 }
                 continue;
             }
-            if slot.take().is_some() {
+            if let Some(lost) = slot.take() {
+                self.in_flight -= lost.in_flight;
                 changed(Change::Lost(partition));
             }
             if let Some(owned) = owned {
@@ -88,6 +96,7 @@ impl Flows {
                     head: owned.head,
                     giving_back: false,
                     touched: false,
+                    in_flight: 0,
                     flows: self.subscriptions.iter().map(flow).collect(),
                 });
                 changed(Change::Gained(partition));
@@ -161,6 +170,7 @@ impl Flows {
         }
         let Some(flow) = held.flows.get_mut(flow) else { return false };
         flow.done.push(first, last);
+        self.done_count += 1;
         if !held.touched && !flow.done.is_empty() {
             held.touched = true;
             self.touched.push(partition);
@@ -168,13 +178,49 @@ impl Flows {
         true
     }
 
+    /// Messages of owned partitions that were handed out and not settled.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Counts a message that was given to a worker.
+    pub(crate) fn handed(&mut self, partition: Partition, epoch: Epoch) {
+        if let Some(held) = self.held_mut(partition).filter(|held| held.epoch == epoch) {
+            held.in_flight += 1;
+            self.in_flight += 1;
+        }
+    }
+
+    /// Counts a message that a worker will not ask about again.
+    pub(crate) fn settled(&mut self, partition: Partition, epoch: Epoch) {
+        if let Some(held) = self.held_mut(partition).filter(|held| held.epoch == epoch && held.in_flight > 0) {
+            held.in_flight -= 1;
+            self.in_flight -= 1;
+        }
+    }
+
     /// Whether any position waits to be settled.
     pub(crate) fn has_done(&self) -> bool {
         !self.touched.is_empty()
     }
 
+    /// About how many positions wait to be settled.
+    pub(crate) fn done_count(&self) -> usize {
+        self.done_count
+    }
+
+    /// Takes back ranges that were handed over and not sent.
+    pub(crate) fn put_back(&mut self, ranges: &[Settled]) {
+        for range in ranges {
+            if let Some(flow) = self.subscriptions.iter().position(|id| *id == range.subscription) {
+                self.done_range(flow, range.partition, range.epoch, range.first, range.last);
+            }
+        }
+    }
+
     /// Hands over everything that is done, as ranges; returns how many positions.
     pub(crate) fn take_done(&mut self, mut take: impl FnMut(Settled)) -> u64 {
+        self.done_count = 0;
         let mut positions = 0;
         for partition in self.touched.drain(..) {
             let Some(held) = self.partitions[partition.0 as usize].as_mut() else { continue };
@@ -244,11 +290,11 @@ impl Flows {
         }
     }
 
-    /// Takes note that a flow is paused, or not any more.
-    pub(crate) fn pause(&mut self, subscription: SubscriptionId, paused: bool) {
+    /// Takes note that a subscription is paused, until [`ask_paused_again`](Self::ask_paused_again).
+    pub(crate) fn pause(&mut self, subscription: SubscriptionId) {
         let Some(index) = self.subscriptions.iter().position(|id| *id == subscription) else { return };
         for held in self.partitions.iter_mut().flatten() {
-            held.flows[index].paused = paused;
+            held.flows[index].paused = true;
         }
     }
 

@@ -12,12 +12,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use whizbang_storage::{Handed, LaneState, Origin, Page, Partition, Position, StreamId};
+use whizbang_storage::{Handed, LaneState, Origin, Partition, Position, StreamId};
 
-/// One message for one subscription, still lying in the page it came in.
+use crate::handout::Handout;
+
+/// One message for one subscription, still lying where it came in.
 #[derive(Debug, Clone)]
 pub(crate) struct Work {
-    pub(crate) page: Arc<Page>,
+    pub(crate) handout: Arc<Handout>,
     pub(crate) index: u32,
     /// The subscription's place in the dispatcher's list.
     pub(crate) flow: u32,
@@ -27,7 +29,7 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) fn handed(&self) -> Handed<'_> {
-        self.page.get(self.index as usize).expect("work is made from a page's own index")
+        self.handout.page.get(self.index as usize).expect("work is made from a page's own index")
     }
 
     pub(crate) fn key(&self) -> LaneKey {
@@ -62,8 +64,15 @@ pub(crate) enum Outcome {
     NotTried,
     /// The store will never take it: the message has to die.
     Refused,
-    /// The message is somebody else's now.
+    /// The message is somebody else's now, or is settled otherwise; what was sent behind it has to run again.
     Lost,
+}
+
+impl Outcome {
+    /// Whether everything of the lane from this unit on was not applied: the pump drops what was sent meanwhile.
+    pub(crate) fn sets_back(self) -> bool {
+        matches!(self, Self::Conflict | Self::Refused | Self::Lost)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +97,24 @@ struct Running {
     stale: bool,
 }
 
+/// A unit that was sent.
+#[derive(Debug)]
+struct Sent {
+    key: LaneKey,
+    born: u64,
+    record: Option<Box<[u8]>>,
+}
+
+/// The store's answer to the oldest unit, as far as this worker is concerned.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) key: LaneKey,
+    /// The record that was kept with it.
+    pub(crate) record: Option<Box<[u8]>>,
+    /// The work whose unit the store will never take.
+    pub(crate) refused: Option<Work>,
+}
+
 /// A handler that runs beside its lane, because it runs long.
 #[derive(Debug)]
 struct Detached {
@@ -102,7 +129,7 @@ pub(crate) struct Lanes {
     lanes: HashMap<LaneKey, Lane>,
     detached: Vec<Detached>,
     /// The lane of each unit that was sent and not answered, in the order of sending.
-    sent: VecDeque<(LaneKey, u64)>,
+    sent: VecDeque<Sent>,
     generation: u32,
     births: u64,
 }
@@ -163,13 +190,14 @@ impl Lanes {
     }
 
     /// A unit was sent for this work. `parks`: it takes the message out of the log's flow, so what follows must wait.
-    pub(crate) fn sent(&mut self, work: Work, parks: bool) {
+    /// `record` is kept until it is answered.
+    pub(crate) fn sent(&mut self, work: Work, parks: bool, record: Option<Box<[u8]>>) {
         let key = work.key();
         let lane = self.lane(&work);
         let born = lane.born;
         lane.blocked |= parks;
         lane.unanswered.push_back(work);
-        self.sent.push_back((key, born));
+        self.sent.push_back(Sent { key, born, record });
     }
 
     /// What the lane does next, if it is free.
@@ -189,27 +217,29 @@ impl Lanes {
         }
     }
 
-    /// The store has answered the oldest unit that was sent. Says which lane, and what was refused for good.
-    pub(crate) fn answered(&mut self, outcome: Outcome) -> Option<(LaneKey, Option<Work>)> {
-        let (key, born) = self.sent.pop_front()?;
-        if outcome == Outcome::Conflict || outcome == Outcome::Refused {
+    /// The store has answered the oldest unit that was sent; `None` when none was.
+    pub(crate) fn answered(&mut self, outcome: Outcome) -> Option<Answered> {
+        let Sent { key, born, record } = self.sent.pop_front()?;
+        if outcome.sets_back() {
             self.generation += 1;
         }
-        let lane = self.lanes.get_mut(&key).filter(|lane| lane.born == born)?;
+        let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.born == born) else {
+            return Some(Answered { key, record, refused: None });
+        };
         let mut refused = None;
         match outcome {
-            Outcome::Settled | Outcome::Lost => {
+            Outcome::Settled => {
                 lane.unanswered.pop_front();
             }
             // Its work was put back when the earlier unit's answer came.
             Outcome::NotTried => {}
-            Outcome::Conflict | Outcome::Refused => {
+            Outcome::Conflict | Outcome::Refused | Outcome::Lost => {
                 let mut first = lane.unanswered.pop_front();
                 let later = std::mem::take(&mut lane.unanswered);
-                if outcome == Outcome::Refused {
-                    refused = first.take();
-                } else if let Some(work) = &mut first {
-                    work.conflicts += 1;
+                match outcome {
+                    Outcome::Refused => refused = first.take(),
+                    Outcome::Lost => first = None,
+                    _ => first.iter_mut().for_each(|work| work.conflicts += 1),
                 }
                 let running = lane.running.as_mut().filter(|running| !running.stale).map(|running| {
                     running.stale = true;
@@ -224,7 +254,7 @@ impl Lanes {
         if lane.unanswered.is_empty() {
             lane.blocked = false;
         }
-        Some((key, refused))
+        Some(Answered { key, record, refused })
     }
 
     /// Forgets everything of these partitions: waiting work is dropped, running handlers are cancelled.
@@ -288,8 +318,7 @@ mod tests {
     /// Work of stream `stream` at `position`, from the log unless `origin` says otherwise.
     fn work(stream: &str, position: u64, origin: Origin, lane: LaneState) -> Work {
         let id = MessageId::from_bytes([1; 16]).unwrap();
-        let mut page = Page::default();
-        page.push(&Handed {
+        let handout = Handout::of_one(&Handed {
             id,
             stream: Some(StreamId::from_key(stream)),
             version: None,
@@ -310,7 +339,7 @@ mod tests {
             lane,
             condition: Condition::Whole,
         });
-        Work { page: Arc::new(page), index: 0, flow: 0, conflicts: 0 }
+        Work { handout: Arc::new(handout), index: 0, flow: 0, conflicts: 0 }
     }
 
     fn log(stream: &str, position: u64) -> Work {
@@ -346,9 +375,9 @@ mod tests {
     #[test]
     fn what_follows_a_retry_is_deferred_until_the_store_has_answered() {
         let mut lanes = Lanes::default();
-        lanes.sent(log("a", 1), true);
+        lanes.sent(log("a", 1), true, None);
         assert_eq!(at(lanes.arrive(log("a", 2))), "defer 2");
-        lanes.sent(log("a", 2), true);
+        lanes.sent(log("a", 2), true, None);
         lanes.answered(Outcome::Settled);
         assert_eq!(at(lanes.arrive(log("a", 3))), "defer 3", "the deferral of 2 is not answered yet");
         lanes.answered(Outcome::Settled);
@@ -360,7 +389,7 @@ mod tests {
     #[test]
     fn parked_work_runs_although_its_lane_is_blocked() {
         let mut lanes = Lanes::default();
-        lanes.sent(log("a", 1), true);
+        lanes.sent(log("a", 1), true, None);
         assert_eq!(at(lanes.arrive(work("a", 1, Origin::Parked, LaneState::Free))), "run 1");
     }
 
@@ -368,11 +397,11 @@ mod tests {
     fn a_conflict_sets_the_lane_back_to_the_unit_that_had_it() {
         let mut lanes = Lanes::default();
         for position in 1..=3 {
-            lanes.sent(log("a", position), false);
+            lanes.sent(log("a", position), false, None);
         }
         lanes.running(log("a", 4), oneshot::channel().0);
         assert_eq!(at(lanes.arrive(log("a", 5))), "nothing");
-        assert_eq!(lanes.answered(Outcome::Settled).unwrap().0, key("a"));
+        assert_eq!(lanes.answered(Outcome::Settled).unwrap().key, key("a"));
         lanes.answered(Outcome::Conflict);
         assert_eq!(lanes.generation(), 1);
         lanes.answered(Outcome::NotTried);
@@ -385,10 +414,10 @@ mod tests {
     #[test]
     fn a_refused_unit_comes_back_and_the_others_run_again() {
         let mut lanes = Lanes::default();
-        lanes.sent(log("a", 1), false);
-        lanes.sent(log("a", 2), false);
-        let (_, refused) = lanes.answered(Outcome::Refused).unwrap();
-        assert_eq!(refused.unwrap().handed().position, Position(1));
+        lanes.sent(log("a", 1), false, None);
+        lanes.sent(log("a", 2), false, None);
+        let answered = lanes.answered(Outcome::Refused).unwrap();
+        assert_eq!(answered.refused.unwrap().handed().position, Position(1));
         lanes.answered(Outcome::NotTried);
         assert_eq!(at(lanes.next(key("a"))), "run 2");
     }
@@ -397,12 +426,12 @@ mod tests {
     fn a_forgotten_partition_cancels_what_runs_and_answers_for_it_are_ignored() {
         let mut lanes = Lanes::default();
         let (cancel, mut cancelled) = oneshot::channel();
-        lanes.sent(log("a", 1), false);
+        lanes.sent(log("a", 1), false, None);
         lanes.running(log("a", 2), cancel);
         assert_eq!(lanes.running_in(|_| true).count(), 1);
         lanes.forget(|partition| partition == Partition(0));
         assert!(cancelled.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
-        assert!(lanes.answered(Outcome::Settled).is_none());
+        assert!(lanes.answered(Outcome::Refused).unwrap().refused.is_none());
         assert!(lanes.finished(key("a")).is_none());
         assert!(!lanes.is_busy(|_| true));
     }
@@ -410,13 +439,14 @@ mod tests {
     #[test]
     fn answers_for_a_forgotten_lane_do_not_reach_its_successor() {
         let mut lanes = Lanes::default();
-        lanes.sent(log("a", 1), false);
+        lanes.sent(log("a", 1), false, None);
         lanes.forget(|_| true);
-        lanes.sent(log("a", 1), false);
-        assert!(lanes.answered(Outcome::Settled).is_none(), "that was the forgotten one");
-        assert!(lanes.is_tracked(key("a")));
-        assert!(lanes.answered(Outcome::Settled).is_some());
+        lanes.sent(log("a", 1), false, None);
+        lanes.answered(Outcome::Settled);
+        assert!(lanes.is_tracked(key("a")), "that was the forgotten one");
+        lanes.answered(Outcome::Settled);
         assert!(!lanes.is_tracked(key("a")));
+        assert!(lanes.answered(Outcome::Settled).is_none());
     }
 
     #[test]
@@ -425,7 +455,7 @@ mod tests {
         let (cancel, mut cancelled) = oneshot::channel();
         lanes.running(log("a", 1), cancel);
         let work = lanes.detach(key("a")).unwrap();
-        lanes.sent(work, true);
+        lanes.sent(work, true, None);
         assert_eq!(at(lanes.arrive(log("a", 2))), "defer 2");
         assert_eq!(lanes.running_in(|_| true).count(), 1);
         assert!(cancelled.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty));

@@ -1,5 +1,6 @@
 //! Who handles what: receptors, and the table that is known while compiling.
 
+mod checks;
 mod names;
 mod receptor;
 mod retry;
@@ -7,8 +8,12 @@ mod routed;
 
 use std::future::Future;
 
-use whizbang_storage::{Handed, KnownType, SubscriptionSpec};
+// What a table is made of, for those who write one.
+#[doc(hidden)]
+pub use pin_project_lite::pin_project;
+pub use whizbang_storage::{Handed, KnownType, SubscriptionSpec};
 
+pub use self::checks::{assert_command, assert_event, copy_for_next_receptor, is_plain_receptor, receive_plain};
 pub use self::names::{NameTable, NamedType, assert_unique};
 pub use self::receptor::{Async, Plain, PlainReceptor, Receives, Receptor};
 pub use self::retry::{ReceptorOptions, attempts_max_of};

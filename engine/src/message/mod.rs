@@ -227,22 +227,28 @@ pub fn decode_upcasting<M: Upcast + serde::de::DeserializeOwned>(
     content_type: ContentType,
     bytes: &[u8],
 ) -> Result<M, DecodeError> {
-    const {
-        assert!(
-            same(M::NAME, <M::Previous as Message>::NAME),
-            "`upcast_from` names a type with another wire name: an older version has the same name"
-        );
-        assert!(
-            <M::Previous as Message>::VERSION < M::VERSION,
-            "`upcast_from` names a type whose version is not lower than this one's"
-        );
-    }
+    const { assert_upcast::<M, M::Previous>() }
     if version < M::VERSION {
         let previous = <M::Previous as Message>::decode(version, content_type, bytes)?;
         Ok(M::upcast(previous))
     } else {
         decode_current(version, content_type, bytes)
     }
+}
+
+/// Checks that `Previous` can be an older version of `M`.
+///
+/// # Panics
+/// While compiling: when the names differ, or its version is not lower.
+pub const fn assert_upcast<M: Upcast<Previous = Previous>, Previous: Message>() {
+    assert!(
+        same(M::NAME, Previous::NAME),
+        "`upcast_from` names a type with another wire name: an older version has the same name"
+    );
+    assert!(
+        Previous::VERSION < M::VERSION,
+        "`upcast_from` names a type whose version is not lower than this one's"
+    );
 }
 
 /// Whether two texts are the same, also while compiling.

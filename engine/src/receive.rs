@@ -1,0 +1,621 @@
+//! Workers: tasks on the user's runtime that give messages to their handlers and tell the pump how it went.
+//!
+//! A handler is polled where it is created; most are ready at once and cost neither a task nor an allocation. One that has
+//! to wait is set aside in its box and waits with others. All lanes of a partition are with one worker, so the order of a
+//! stream needs no lock.
+
+use std::collections::{HashSet, VecDeque};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Sleep;
+use whizbang_storage::{Condition, DeadReason, Limits, Origin, Partition, Position};
+
+use crate::context::Context;
+use crate::dispatch::{Dispatcher, Kind, ReceptorOptions, Routed};
+use crate::failure::{Failure, Verdict};
+use crate::handout::Handout;
+use crate::intake::panic_text;
+use crate::lanes::{LaneKey, Lanes, Step, Work};
+use crate::projection::{Loader, Projections};
+use crate::pump::ToWorker;
+use crate::settle::{How, NotSent, Scope, SettleRing, Settlement, UnitHead, delivery};
+use crate::unit::{Unit, UnitView};
+
+/// What a worker is made of.
+pub(crate) struct Worker<D> {
+    pub(crate) number: u32,
+    pub(crate) dispatcher: Arc<D>,
+    pub(crate) from_pump: mpsc::UnboundedReceiver<ToWorker>,
+    pub(crate) ring: SettleRing,
+    pub(crate) loader: Loader,
+    pub(crate) limits: Limits,
+    pub(crate) unit_bytes_max: usize,
+    pub(crate) handlers_max: usize,
+    pub(crate) detach_after: Duration,
+}
+
+/// How a handler ended.
+pub(crate) enum Ended {
+    /// It was handled, or nobody here wants it.
+    Done,
+    /// Its payload is not what its type says.
+    Undecodable(String),
+    /// Its receptor failed.
+    Failed(Failure),
+}
+
+/// A handler's end, and what it produced.
+struct Handled {
+    ended: Ended,
+    unit: Unit,
+}
+
+/// Gives one message to its receptors. Plain ones have run when this is polled for the first time.
+async fn handle<D: Dispatcher>(dispatcher: Arc<D>, kind: Kind, work: Work, mut unit: Unit) -> Handled {
+    let ended = {
+        let routed = dispatcher.route(work.flow as usize, kind, &work.handed(), Context::collecting(&mut unit));
+        // A handler that waits does not keep the page of its neighbours.
+        drop(work);
+        match routed {
+            Routed::NotWanted | Routed::Done(Ok(())) => Ended::Done,
+            Routed::Done(Err(failure)) => Ended::Failed(failure),
+            Routed::Undecodable(error) => Ended::Undecodable(error.to_string()),
+            Routed::Running(receptors) => match receptors.await {
+                Ok(()) => Ended::Done,
+                Err(failure) => Ended::Failed(failure),
+            },
+        }
+    };
+    Handled { ended, unit }
+}
+
+/// The pump is not there any more.
+struct PumpGone;
+
+/// Runs a worker until its pump is gone.
+pub(crate) async fn work<D: Dispatcher>(worker: Worker<D>) {
+    let dispatcher = Arc::clone(&worker.dispatcher);
+    // The future's type has no name; here it gets a place in the worker's.
+    let start = move |kind: Kind, work: Work, unit: Unit| {
+        let dispatcher = Arc::clone(&dispatcher);
+        // A worker polls many handlers in one turn; it yields by itself.
+        tokio::task::unconstrained(handle(dispatcher, kind, work, unit))
+    };
+    let projections = Projections::new(worker.loader.clone(), PROJECTIONS_BYTES_MAX);
+    let limits = worker.limits;
+    let mut running = Running {
+        worker,
+        start,
+        limits,
+        projections,
+        lanes: Lanes::default(),
+        inbox: VecDeque::new(),
+        at: 0,
+        waiting: FuturesUnordered::new(),
+        slots: Vec::new(),
+        units: Vec::new(),
+        quiet: HashSet::new(),
+        asked: Vec::new(),
+        incarnation: 0,
+        scratch: Vec::new(),
+    };
+    // The pump is gone when its channel or its ring is closed; then nothing that runs here can be settled any more.
+    let _ = running.run().await;
+}
+
+/// Bytes of projections that a worker keeps in memory.
+const PROJECTIONS_BYTES_MAX: usize = 16 << 20;
+/// Messages that are begun before what waits is looked at again.
+const BEGUN_AT_ONCE: usize = 64;
+/// Conflicts after which a message is tried again later, as if it had failed.
+const CONFLICTS_MAX: u32 = 16;
+/// Bytes a pooled unit keeps.
+const UNIT_KEPT: usize = 16 << 10;
+/// Units and future boxes that are kept.
+const POOL_MAX: usize = 64;
+
+struct Running<D, S, F> {
+    worker: Worker<D>,
+    start: S,
+    limits: Limits,
+    projections: Projections,
+    lanes: Lanes,
+    /// Handouts that were not worked off, oldest first, and the place in the first.
+    inbox: VecDeque<Arc<Handout>>,
+    at: usize,
+    waiting: FuturesUnordered<Waiting<F>>,
+    slots: Vec<Slot<F>>,
+    units: Vec<Unit>,
+    /// Partitions in which nothing more is begun.
+    quiet: HashSet<Partition>,
+    /// Scopes whose quiet the pump waits for.
+    asked: Vec<Scope>,
+    incarnation: u32,
+    scratch: Vec<u8>,
+}
+
+/// Where a handler's future lies; the box is used again.
+type Slot<F> = Pin<Box<Option<F>>>;
+
+/// A handler that has to wait.
+struct Waiting<F> {
+    // Taken out when something has happened to it.
+    inner: Option<WaitingInner<F>>,
+}
+
+struct WaitingInner<F> {
+    slot: Slot<F>,
+    alarm: Pin<Box<Sleep>>,
+    cancelled: oneshot::Receiver<()>,
+    key: LaneKey,
+    position: Position,
+    deadline: Instant,
+    detached: bool,
+    /// It came from the log's flow, so it can be taken out of it.
+    detach_at: Option<Instant>,
+}
+
+/// What happened to a handler that waited.
+enum Happened {
+    Finished(Handled),
+    Panicked(String),
+    RunsLong,
+    OverDeadline,
+    Cancelled,
+}
+
+impl<F: Future<Output = Handled>> Future for Waiting<F> {
+    type Output = (Happened, WaitingInner<F>);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let inner = self.inner.as_mut().expect("a handler is not polled after something happened to it");
+        let happened = if let Poll::Ready(_) = Pin::new(&mut inner.cancelled).poll(cx) {
+            Happened::Cancelled
+        } else if let Some(happened) = poll_slot(&mut inner.slot, cx) {
+            happened
+        } else if inner.alarm.as_mut().poll(cx).is_ready() {
+            if inner.deadline <= Instant::now() { Happened::OverDeadline } else { Happened::RunsLong }
+        } else {
+            return Poll::Pending;
+        };
+        let inner = self.inner.take().expect("it was there a moment ago");
+        Poll::Ready((happened, inner))
+    }
+}
+
+// The future itself never moves: it is pinned in its box.
+impl<F> Unpin for Waiting<F> {}
+
+fn poll_slot<F: Future<Output = Handled>>(slot: &mut Slot<F>, cx: &mut TaskContext<'_>) -> Option<Happened> {
+    let future = slot.as_mut().as_pin_mut().expect("a slot in use holds a future");
+    match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+        Ok(Poll::Pending) => None,
+        Ok(Poll::Ready(handled)) => Some(Happened::Finished(handled)),
+        Err(panic) => Some(Happened::Panicked(format!("the receptor panicked: {}", panic_text(&*panic)))),
+    }
+}
+
+/// What a worker waits for.
+enum Event<F> {
+    Told(ToWorker),
+    Happened(Happened, WaitingInner<F>),
+    PumpGone,
+    Nothing,
+}
+
+impl<D, S, F> Running<D, S, F>
+where
+    D: Dispatcher,
+    S: Fn(Kind, Work, Unit) -> F,
+    F: Future<Output = Handled>,
+{
+    async fn run(&mut self) -> Result<(), PumpGone> {
+        loop {
+            let is_busy = self.work_off().await?;
+            self.tell_quiet().await?;
+            match self.event(is_busy).await {
+                Event::Nothing => tokio::task::yield_now().await,
+                Event::PumpGone => return Err(PumpGone),
+                Event::Told(told) => self.told(told).await?,
+                Event::Happened(happened, inner) => self.happened(happened, inner).await?,
+            }
+        }
+    }
+
+    /// The next thing that happens; `Nothing` at once while there is work to begin.
+    async fn event(&mut self, is_busy: bool) -> Event<F> {
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(told) = self.worker.from_pump.poll_recv(cx) {
+                return Poll::Ready(told.map_or(Event::PumpGone, Event::Told));
+            }
+            if let Poll::Ready(Some((happened, inner))) = self.waiting.poll_next_unpin(cx) {
+                return Poll::Ready(Event::Happened(happened, inner));
+            }
+            if is_busy { Poll::Ready(Event::Nothing) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    async fn told(&mut self, told: ToWorker) -> Result<(), PumpGone> {
+        match told {
+            ToWorker::Exchange(handout) => {
+                self.inbox.push_back(handout);
+                Ok(())
+            }
+            ToWorker::Quieten(scope) => {
+                self.lanes.quieten(|partition| scope.holds(partition));
+                if let Scope::One(partition) = scope {
+                    self.quiet.insert(partition);
+                }
+                self.asked.push(scope);
+                Ok(())
+            }
+            ToWorker::Abandon(scope) => {
+                let running: Vec<_> = self.lanes.running_in(|partition| scope.holds(partition)).collect();
+                self.lanes.forget(|partition| scope.holds(partition));
+                for running in running {
+                    self.send(Settlement::StillRunning(running), &[]).await?;
+                }
+                Ok(())
+            }
+            ToWorker::Forget(scope) => {
+                self.lanes.forget(|partition| scope.holds(partition));
+                self.quiet.retain(|partition| !scope.holds(*partition));
+                self.asked.retain(|asked| *asked != scope);
+                // States of partitions that others write now must not be taken for the newest.
+                self.projections.forget_all();
+                Ok(())
+            }
+            ToWorker::Reborn { incarnation } => {
+                self.incarnation = incarnation;
+                self.lanes.forget(|_| true);
+                self.inbox.clear();
+                self.at = 0;
+                self.quiet.clear();
+                self.asked.retain(|asked| *asked == Scope::All);
+                self.projections.forget_all();
+                Ok(())
+            }
+        }
+    }
+
+    /// Says so when nothing runs any more where the pump asked.
+    async fn tell_quiet(&mut self) -> Result<(), PumpGone> {
+        if self.asked.is_empty() {
+            return Ok(());
+        }
+        let (lanes, worker) = (&self.lanes, self.worker.number);
+        let quiet: Vec<_> = self.asked.extract_if(.., |scope| !lanes.is_busy(|p| scope.holds(p))).collect();
+        for scope in quiet {
+            if scope == Scope::All {
+                // Still true later: an engine that stops begins nothing again.
+                self.quiet_all();
+            }
+            self.send(Settlement::Quiet { worker, scope }, &[]).await?;
+        }
+        Ok(())
+    }
+
+    fn quiet_all(&mut self) {
+        self.inbox.clear();
+        self.at = 0;
+    }
+
+    /// Works off what the pump has sent, a part at a time; says whether there is more that can begin.
+    async fn work_off(&mut self) -> Result<bool, PumpGone> {
+        let number = self.worker.number as usize;
+        let mut begun = 0;
+        while let Some(handout) = self.inbox.front().cloned() {
+            let share = &handout.of[number];
+            if self.at == 0 {
+                for &outcome in &share.outcomes {
+                    self.answered(outcome).await?;
+                }
+            }
+            while let Some(&(index, flow)) = share.items.get(self.at) {
+                if self.waiting.len() >= self.worker.handlers_max {
+                    return Ok(false);
+                }
+                if begun == BEGUN_AT_ONCE {
+                    return Ok(true);
+                }
+                self.at += 1;
+                begun += 1;
+                let work = Work { handout: Arc::clone(&handout), index, flow, conflicts: 0 };
+                if self.is_quiet(work.handed().partition) {
+                    continue;
+                }
+                if let Some(step) = self.lanes.arrive(work) {
+                    self.go_on(step).await?;
+                }
+            }
+            self.inbox.pop_front();
+            self.at = 0;
+        }
+        Ok(false)
+    }
+
+    fn is_quiet(&self, partition: Partition) -> bool {
+        self.asked.contains(&Scope::All) || !self.quiet.is_empty() && self.quiet.contains(&partition)
+    }
+
+    /// The store has answered the oldest unit.
+    async fn answered(&mut self, outcome: crate::lanes::Outcome) -> Result<(), PumpGone> {
+        let Some(answered) = self.lanes.answered(outcome) else { return Ok(()) };
+        if let Some(record) = &answered.record
+            && let Ok(view) = UnitView::decode(record)
+        {
+            match outcome {
+                crate::lanes::Outcome::Settled => self.projections.applied(&view),
+                _ => self.projections.not_applied(&view),
+            }
+        }
+        if let Some(work) = answered.refused {
+            let text = "the store cannot take what the receptor produced";
+            self.settle(work, How::Dead { reason: DeadReason::Rejected }, text, None).await?;
+        }
+        self.next_in(answered.key).await
+    }
+
+    /// Does this step and all that follow from it in the same lane.
+    async fn go_on(&mut self, step: Step) -> Result<(), PumpGone> {
+        let key = self.step(step).await?;
+        self.next_in(key).await
+    }
+
+    async fn next_in(&mut self, key: LaneKey) -> Result<(), PumpGone> {
+        while let Some(step) = self.lanes.next(key) {
+            self.step(step).await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, step: Step) -> Result<LaneKey, PumpGone> {
+        match step {
+            Step::Defer(work) => {
+                let key = work.key();
+                self.settle(work, How::Defer, "", None).await?;
+                Ok(key)
+            }
+            Step::Run(work) => self.begin(work).await,
+        }
+    }
+
+    /// Gives a message to its handler, which finishes at once or is set aside.
+    async fn begin(&mut self, work: Work) -> Result<LaneKey, PumpGone> {
+        let key = work.key();
+        let handed = work.handed();
+        if handed.condition == Condition::Damaged {
+            let text = "the stored row could not be read back";
+            self.settle(work, How::Dead { reason: DeadReason::Damaged }, text, None).await?;
+            return Ok(key);
+        }
+        let Some(kind) = D::resolve(handed.type_name) else {
+            self.settle(work, How::Unroutable, "", None).await?;
+            return Ok(key);
+        };
+        let Some(options) = D::options(work.flow as usize, kind) else {
+            self.settle(work, How::Done, "", None).await?;
+            return Ok(key);
+        };
+        if work.conflicts > CONFLICTS_MAX {
+            let how = again(options, handed.attempt);
+            self.settle(work, how, "every try was in conflict with what others wrote", None).await?;
+            return Ok(key);
+        }
+        let now = Instant::now();
+        let deadline = now + options.deadline;
+        let mut unit = self.units.pop().unwrap_or_else(|| Unit::new(self.limits, self.worker.unit_bytes_max));
+        unit.set_projections(&self.projections);
+        if let Err(error) = unit.begin(&handed, Some(deadline)) {
+            let text = error.to_string();
+            self.settle(work, How::Dead { reason: DeadReason::Undecodable }, &text, None).await?;
+            return Ok(key);
+        }
+        let (position, origin) = (handed.position, handed.origin);
+        let mut slot = self.slots.pop().unwrap_or_else(|| Box::pin(None));
+        // Calling the receptor is part of running it: a plain one does all its work right here.
+        let started = catch_unwind(AssertUnwindSafe(|| slot.set(Some((self.start)(kind, work.clone(), unit)))));
+        let happened = match started {
+            Ok(()) => poll_slot(&mut slot, &mut TaskContext::from_waker(Waker::noop())),
+            Err(panic) => Some(Happened::Panicked(format!("the receptor panicked: {}", panic_text(&*panic)))),
+        };
+        match happened {
+            Some(happened) => {
+                self.recycle(slot);
+                self.conclude(work, happened, false).await?;
+            }
+            None => {
+                let (cancel, cancelled) = oneshot::channel();
+                let detach_at = (origin == Origin::Log).then(|| now + self.worker.detach_after);
+                let alarm_at = detach_at.map_or(deadline, |at| at.min(deadline));
+                let alarm = Box::pin(tokio::time::sleep_until(alarm_at.into()));
+                let detached = false;
+                let inner = WaitingInner { slot, alarm, cancelled, key, position, deadline, detached, detach_at };
+                // Polled once more by the set, this time with a waker.
+                self.waiting.push(Waiting { inner: Some(inner) });
+                self.lanes.running(work, cancel);
+            }
+        }
+        Ok(key)
+    }
+
+    /// Something happened to a handler that waited.
+    async fn happened(&mut self, happened: Happened, mut inner: WaitingInner<F>) -> Result<(), PumpGone> {
+        let key = inner.key;
+        if let Happened::RunsLong = happened {
+            if let Some(work) = self.lanes.detach(key) {
+                inner.detached = true;
+                inner.detach_at = None;
+                inner.alarm.as_mut().reset(inner.deadline.into());
+                self.waiting.push(Waiting { inner: Some(inner) });
+                self.settle(work, How::Detach, "", None).await?;
+                return self.next_in(key).await;
+            }
+            // Its lane was set back; it runs on in vain until its deadline.
+            inner.alarm.as_mut().reset(inner.deadline.into());
+            self.waiting.push(Waiting { inner: Some(inner) });
+            return Ok(());
+        }
+        let WaitingInner { slot, position, detached, .. } = inner;
+        self.recycle(slot);
+        if let Happened::Cancelled = happened {
+            return Ok(());
+        }
+        let work = if detached { self.lanes.finished_detached(key, position) } else { self.lanes.finished(key) };
+        if let Some(work) = work {
+            self.conclude(work, happened, detached).await?;
+        }
+        self.next_in(key).await
+    }
+
+    /// Settles a message as its handler's end says.
+    async fn conclude(&mut self, work: Work, happened: Happened, detached: bool) -> Result<(), PumpGone> {
+        let handed = work.handed();
+        let kind = D::resolve(handed.type_name);
+        let options = kind.and_then(|kind| D::options(work.flow as usize, kind)).unwrap_or(&ReceptorOptions::DEFAULT);
+        let retry = || again(options, handed.attempt);
+        let (how, text, unit) = match happened {
+            Happened::Finished(Handled { ended, unit }) => {
+                let (how, text) = match ended {
+                    Ended::Done => (How::Done, String::new()),
+                    Ended::Undecodable(text) => (How::Dead { reason: DeadReason::Undecodable }, text),
+                    Ended::Failed(failure) => {
+                        let how = match failure.verdict() {
+                            Verdict::Retry => retry(),
+                            Verdict::RetryIn(after) if handed.attempt < options.attempts_max => How::Retry { after },
+                            Verdict::RetryIn(_) => retry(),
+                            Verdict::Dead => How::Dead { reason: DeadReason::Rejected },
+                        };
+                        (how, failure.to_string())
+                    }
+                };
+                (how, text, Some(unit))
+            }
+            Happened::Panicked(text) => (retry(), text, None),
+            Happened::OverDeadline => {
+                (retry(), format!("cancelled: it ran longer than its deadline of {:?}", options.deadline), None)
+            }
+            Happened::RunsLong | Happened::Cancelled => return Ok(()),
+        };
+        self.settle_as(work, how, &text, unit, detached).await
+    }
+
+    async fn settle(&mut self, work: Work, how: How, text: &str, unit: Option<Unit>) -> Result<(), PumpGone> {
+        self.settle_as(work, how, text, unit, false).await
+    }
+
+    /// Sends a settlement to the pump: as one position of a range, or as a unit that is answered by itself.
+    async fn settle_as(
+        &mut self,
+        work: Work,
+        how: How,
+        text: &str,
+        unit: Option<Unit>,
+        detached: bool,
+    ) -> Result<(), PumpGone> {
+        let key = work.key();
+        let handed = work.handed();
+        let produced = unit.as_ref().filter(|unit| how == How::Done && !unit.is_empty());
+        let is_parked = detached || handed.origin != Origin::Log;
+        if how == How::Done && produced.is_none() && !is_parked && !self.lanes.is_tracked(key) {
+            let done = Settlement::Done {
+                flow: work.flow,
+                partition: handed.partition,
+                epoch: handed.epoch,
+                position: handed.position,
+            };
+            self.give_back_unit(unit);
+            return self.send(done, &[]).await;
+        }
+        let mut payload = std::mem::take(&mut self.scratch);
+        payload.clear();
+        let mut record = None;
+        match produced {
+            Some(unit) => {
+                unit.encode_into(&mut payload);
+                let view = unit.view();
+                if view.projections().len() > 0 {
+                    self.projections.commit(&view);
+                    record = Some(payload.clone().into_boxed_slice());
+                }
+            }
+            None => payload.extend_from_slice(self.limits.cut(text).as_bytes()),
+        }
+        let head = UnitHead {
+            worker: self.worker.number,
+            flow: work.flow,
+            generation: self.lanes.generation(),
+            incarnation: self.incarnation,
+            delivery: delivery(&handed),
+            parked: is_parked,
+            how,
+        };
+        log(&head, text);
+        self.give_back_unit(unit);
+        let sent = self.worker.ring.send(Settlement::Unit(head), &payload).await;
+        self.scratch = payload;
+        match sent {
+            Ok(()) => {
+                self.lanes.sent(work, how.parks(), record);
+                Ok(())
+            }
+            Err(NotSent::Closed) => Err(PumpGone),
+            // A unit's size is bounded when it is filled, by what the ring takes; a text is shorter than that.
+            Err(NotSent::TooLarge { bytes_max }) => {
+                tracing::error!(bytes_max, "settle: a unit is larger than its ring takes; the message will come again");
+                Ok(())
+            }
+        }
+    }
+
+    async fn send(&mut self, settlement: Settlement, payload: &[u8]) -> Result<(), PumpGone> {
+        self.worker.ring.send(settlement, payload).await.map_err(|_| PumpGone)
+    }
+
+    fn give_back_unit(&mut self, unit: Option<Unit>) {
+        if let Some(mut unit) = unit
+            && self.units.len() < POOL_MAX
+        {
+            unit.shrink_to(UNIT_KEPT);
+            self.units.push(unit);
+        }
+    }
+
+    fn recycle(&mut self, mut slot: Slot<F>) {
+        // Dropping a handler's future runs its destructors; a panic there is the handler's, not the worker's.
+        let emptied = catch_unwind(AssertUnwindSafe(|| slot.set(None)));
+        if emptied.is_ok() && self.slots.len() < POOL_MAX {
+            self.slots.push(slot);
+        }
+    }
+}
+
+/// How a message that failed goes on: once more after a pause, or not at all.
+fn again(options: &ReceptorOptions, attempt: u32) -> How {
+    // The store counts too, up to what the subscription's most patient receptor takes.
+    if attempt >= options.attempts_max {
+        How::Dead { reason: DeadReason::AttemptsExhausted }
+    } else {
+        How::Retry { after: options.retry_after(attempt, fastrand::f32()) }
+    }
+}
+
+fn log(head: &UnitHead, text: &str) {
+    let Position(position) = head.delivery.position;
+    match head.how {
+        How::Done | How::Defer | How::Release => {}
+        How::Detach => tracing::debug!(position, partition = %head.delivery.partition, "receive: runs long"),
+        how => {
+            let (word, attempt) = (how.word(), head.delivery.attempt);
+            tracing::warn!(position, partition = %head.delivery.partition, attempt, error = text, "receive: {word}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What an engine's handles, its workers and its pump have in common.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use whizbang_lockfree::{Doorbell, Producers};
+use whizbang_storage::{Limits, StoreError};
+
+use crate::intake::{Header, PlainSink};
+use crate::pump::Stopped;
+use crate::reader::AnyReader;
+use crate::replies::Replies;
+
+/// Which flows of this engine have a receptor for a type.
+pub(crate) type Wants = Arc<dyn Fn(u32, &str) -> bool + Send + Sync>;
+
+pub(crate) struct Shared {
+    pub(crate) intake: Producers<Header, PlainSink>,
+    pub(crate) bell: Doorbell,
+    pub(crate) replies: Replies,
+    pub(crate) reader: AnyReader,
+    pub(crate) limits: Limits,
+    pub(crate) partitions: u32,
+    pub(crate) wants: Wants,
+    orders: Mutex<Orders>,
+    health: Mutex<Health>,
+    counters: Counters,
+}
+
+/// What the handles ask of the pump.
+#[derive(Default)]
+pub(crate) struct Orders {
+    pub(crate) stop: Option<StopRequest>,
+    /// Others left work: ask the store at once.
+    pub(crate) hinted: bool,
+}
+
+pub(crate) struct StopRequest {
+    pub(crate) deadline: Instant,
+    pub(crate) done: Option<oneshot::Sender<Stopped>>,
+}
+
+/// How an engine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// Whether it works, is stopping, or has ended.
+    pub state: State,
+    /// Since when the store does not answer, and what it said last; `None` while it answers.
+    pub storage_away: Option<StorageAway>,
+    /// Partitions this engine handles.
+    pub partitions_owned: usize,
+    /// Messages handed to workers and not settled.
+    pub in_flight: usize,
+    /// Exchanges that were answered.
+    pub exchanges: u64,
+    /// Messages in them.
+    pub messages_stored: u64,
+    /// How long the last one took.
+    pub last_exchange: Duration,
+    /// How often this process was taken for dead and joined again.
+    pub evictions: u64,
+}
+
+/// What an engine does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// It has not joined yet.
+    Starting,
+    /// It takes messages and handles them.
+    Running,
+    /// It takes no more messages, and finishes what it has.
+    Stopping,
+    /// It has ended.
+    Stopped,
+    /// It has ended because it could not go on; [`Health::storage_away`] says why.
+    Failed,
+}
+
+/// A store that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageAway {
+    /// Since when.
+    pub since: Instant,
+    /// What it said last.
+    pub error: String,
+}
+
+/// What [`metrics`](https://docs.rs/metrics) counts, under the design's words.
+struct Counters {
+    exchanges: metrics::Counter,
+    messages: metrics::Counter,
+    seconds: metrics::Histogram,
+    failures: metrics::Counter,
+    in_flight: metrics::Gauge,
+}
+
+impl Counters {
+    fn register() -> Self {
+        Self {
+            exchanges: metrics::counter!("whizbang_exchanges_total"),
+            messages: metrics::counter!("whizbang_messages_stored_total"),
+            seconds: metrics::histogram!("whizbang_exchange_seconds"),
+            failures: metrics::counter!("whizbang_exchange_failures_total"),
+            in_flight: metrics::gauge!("whizbang_messages_in_flight"),
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        intake: Producers<Header, PlainSink>,
+        bell: Doorbell,
+        reader: AnyReader,
+        limits: Limits,
+        partitions: u32,
+        wants: Wants,
+    ) -> Self {
+        let health = Health {
+            state: State::Starting,
+            storage_away: None,
+            partitions_owned: 0,
+            in_flight: 0,
+            exchanges: 0,
+            messages_stored: 0,
+            last_exchange: Duration::ZERO,
+            evictions: 0,
+        };
+        Self {
+            intake,
+            bell,
+            replies: Replies::default(),
+            reader,
+            limits,
+            partitions,
+            wants,
+            orders: Mutex::default(),
+            health: Mutex::new(health),
+            counters: Counters::register(),
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.health.lock().clone()
+    }
+
+    pub(crate) fn with_health<T>(&self, change: impl FnOnce(&mut Health) -> T) -> T {
+        change(&mut self.health.lock())
+    }
+
+    /// An exchange was answered.
+    pub(crate) fn exchanged(&self, messages: usize, took: Duration, in_flight: usize) {
+        self.counters.exchanges.increment(1);
+        self.counters.messages.increment(messages as u64);
+        self.counters.seconds.record(took.as_secs_f64());
+        self.counters.in_flight.set(in_flight as f64);
+        let mut health = self.health.lock();
+        if let Some(away) = health.storage_away.take() {
+            tracing::info!(after = ?away.since.elapsed(), "exchange: the store answers again");
+        }
+        health.exchanges += 1;
+        health.messages_stored += messages as u64;
+        health.last_exchange = took;
+        health.in_flight = in_flight;
+    }
+
+    /// The store did not answer, or answered that nothing was written.
+    pub(crate) fn storage_failed(&self, error: &StoreError) {
+        self.counters.failures.increment(1);
+        let mut health = self.health.lock();
+        match &mut health.storage_away {
+            Some(away) => away.error = error.to_string(),
+            None => {
+                tracing::warn!(%error, "exchange: the store does not answer; accepted messages wait");
+                health.storage_away = Some(StorageAway { since: Instant::now(), error: error.to_string() });
+            }
+        }
+    }
+
+    /// The engine cannot go on.
+    pub(crate) fn broke(&self, error: &StoreError) {
+        tracing::error!(%error, "exchange: engine and store disagree; the engine ends, nothing acknowledged is lost");
+        let mut health = self.health.lock();
+        health.state = State::Failed;
+        health.storage_away = Some(StorageAway { since: Instant::now(), error: error.to_string() });
+    }
+
+    /// Asks the pump to stop; the first request counts.
+    pub(crate) fn order_stop(&self, request: StopRequest) -> bool {
+        let mut orders = self.orders.lock();
+        let is_first = orders.stop.is_none();
+        if is_first {
+            orders.stop = Some(request);
+        }
+        drop(orders);
+        self.bell.ring();
+        is_first
+    }
+
+    /// Asks the pump to look at the store at once.
+    pub(crate) fn hint(&self) {
+        self.orders.lock().hinted = true;
+        self.bell.ring();
+    }
+
+    pub(crate) fn take_orders(&self) -> Orders {
+        std::mem::take(&mut *self.orders.lock())
+    }
+
+    pub(crate) fn has_orders(&self) -> bool {
+        let orders = self.orders.lock();
+        orders.hinted || orders.stop.is_some()
+    }
+
+    /// The deadline of a stop request that the pump has not taken yet.
+    pub(crate) fn stop_deadline(&self) -> Option<Instant> {
+        self.orders.lock().stop.as_ref().map(|stop| stop.deadline)
+    }
+}
