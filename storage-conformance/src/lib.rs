@@ -1,1 +1,37 @@
-//! The contract, executable.
+//! The storage contract of Whizbang, executable: a backend author writes a [`Fixture`], calls one macro, and has every rule of
+//! [`WorkStore`](whizbang_storage::WorkStore) as a named test.
+//!
+//! - [`conformance!`] turns every case into a `#[test]`; what a backend cannot do is listed as ignored, with the reason.
+//! - [`Fixture`] is what a backend brings; [`World`] and [`Member`] are what the cases are written with.
+
+//!
+//! `docs/write-a-backend.md` leads through all of it.
+#![forbid(unsafe_code)]
+
+pub mod cases;
+mod fixture;
+mod list;
+mod member;
+mod message;
+mod world;
+
+pub use fixture::*;
+pub use list::CASES;
+pub use member::*;
+pub use message::*;
+pub use world::*;
+
+/// What the macros use; not part of the interface.
+#[doc(hidden)]
+pub mod internal {
+    use std::future::Future;
+
+    /// Runs a case to its end on a runtime of its own.
+    pub fn run<F: Future<Output = ()>>(case: F) {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a test can have a runtime")
+            .block_on(case);
+    }
+}

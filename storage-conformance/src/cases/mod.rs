@@ -1,0 +1,5 @@
+//! The cases, in groups. Each is a function of a [`Fixture`](crate::Fixture); [`conformance!`](crate::conformance) makes tests of them.
+//!
+//! The number in a name is that of the scenario it proves.
+
+pub mod membership;

@@ -1,0 +1,155 @@
+//! The list of all cases, once, and the macro that makes tests of it.
+
+/// Turns every case of the suite into a `#[test]`, in modules named as the groups of the contract.
+///
+/// What the backend can do beyond the contract's core is declared with `yes` or `no`; a case that needs what it cannot do is an
+/// ignored test whose reason says so, never a passed one.
+///
+/// ```ignore
+/// // tests/conformance.rs of a backend
+/// whizbang_storage_conformance::conformance! {
+///     fixture: MyFixture,
+///     user_transactions: no, // `Fixture::enqueue`
+///     damage: no,            // `Fixture::damage`
+///     counts_writes: no,     // `Fixture::rows_written`
+///     busy: no,              // `Fixture::hold`
+///     disk_full: no,         // `Fixture::fill_disk`
+///     schema: no,            // `Fixture::set_schema`
+///     connection: no,        // `Fixture::cut_connections`
+///     notifications: no,     // `WorkStore::on_hint` is called
+/// }
+/// ```
+#[macro_export]
+macro_rules! conformance {
+    (
+        fixture: $fixture:ident,
+        user_transactions: $user_transactions:ident,
+        damage: $damage:ident,
+        counts_writes: $counts_writes:ident,
+        busy: $busy:ident,
+        disk_full: $disk_full:ident,
+        schema: $schema:ident,
+        connection: $connection:ident,
+        notifications: $notifications:ident $(,)?
+    ) => {
+        $crate::__all_cases! {
+            @tests $fixture [
+                $user_transactions $damage $counts_writes $busy $disk_full $schema $connection $notifications
+            ]
+        }
+    };
+}
+
+/// The list. `@names` makes an array of it, `@tests` makes tests of it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __all_cases {
+    ($($then:tt)*) => {
+        $crate::__each_case! {
+            $($then)* ;
+            membership {
+                core: s01_an_unknown_instance_joins_and_owns_everything
+                core: s02_a_heartbeat_moves_no_epoch
+                core: s03_partitions_are_shared_fairly_as_instances_join
+                core: s03_what_is_given_back_gets_the_next_epoch
+                core: s04_a_leaving_instance_frees_its_partitions_at_once
+                core: s05_a_silent_instance_is_evicted_by_whoever_calls_next
+                core: s05_a_silence_of_all_evicts_nobody
+                core: s06_within_its_time_to_live_an_instance_is_untouched
+                core: s07_an_instance_is_expired_when_its_age_is_the_time_to_live
+                core: s08_an_evicted_instance_is_refused_and_writes_nothing
+                core: s09_an_evicted_process_joins_under_a_new_id
+                core: s10_two_services_never_see_each_other
+                core: s11_another_agreement_is_refused_at_start
+                core: s12_whoever_comes_and_goes_every_partition_has_one_owner
+                core: s13_a_clock_that_jumps_back_evicts_nobody
+                core: s14_an_instance_id_belongs_to_one_process
+                core: s14a_an_instance_without_a_group_only_publishes
+                core: s14b_two_groups_have_their_own_owners_and_cursors
+                core: s14c_a_type_that_only_some_know_is_handled_by_them
+            }
+        }
+    };
+}
+
+/// Walks through the list.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __each_case {
+    (@names ; $($group:ident { $($ability:ident: $case:ident)* })*) => {
+        &[$($((stringify!($group), stringify!($case), stringify!($ability)),)*)*]
+    };
+    (@tests $fixture:ident $declared:tt ; $($groups:tt)*) => {
+        $crate::__each_group! { $fixture $declared $($groups)* }
+    };
+}
+
+/// One module for each group.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __each_group {
+    ($fixture:ident $declared:tt) => {};
+    ($fixture:ident $declared:tt $group:ident { $($ability:ident: $case:ident)* } $($rest:tt)*) => {
+        mod $group {
+            #[allow(unused_imports, reason = "a group may consist of ignored cases")]
+            use super::$fixture;
+            $($crate::__one_case! { $ability $declared $fixture $group $case })*
+        }
+        $crate::__each_group! { $fixture $declared $($rest)* }
+    };
+}
+
+/// Finds what was declared of an ability, by its place.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __one_case {
+    (core $all:tt $($case:tt)*) => {
+        $crate::__test! { yes "" $($case)* }
+    };
+    (user_transactions [$is:ident $($rest:ident)*] $($case:tt)*) => {
+        $crate::__test! { $is "not applicable: needs `user_transactions`" $($case)* }
+    };
+    (damage [$a:ident $is:ident $($rest:ident)*] $($case:tt)*) => {
+        $crate::__test! { $is "not applicable: needs `damage`" $($case)* }
+    };
+    (counts_writes [$a:ident $b:ident $is:ident $($rest:ident)*] $($case:tt)*) => {
+        $crate::__test! { $is "not applicable: needs `counts_writes`" $($case)* }
+    };
+    (busy [$a:ident $b:ident $c:ident $is:ident $($rest:ident)*] $($case:tt)*) => {
+        $crate::__test! { $is "not applicable: needs `busy`" $($case)* }
+    };
+    (disk_full [$a:ident $b:ident $c:ident $d:ident $is:ident $($rest:ident)*] $($case:tt)*) => {
+        $crate::__test! { $is "not applicable: needs `disk_full`" $($case)* }
+    };
+    (schema [$a:ident $b:ident $c:ident $d:ident $e:ident $is:ident $($rest:ident)*] $($case:tt)*) => {
+        $crate::__test! { $is "not applicable: needs `schema`" $($case)* }
+    };
+    (connection [$a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $is:ident $($rest:ident)*] $($case:tt)*) => {
+        $crate::__test! { $is "not applicable: needs `connection`" $($case)* }
+    };
+    (notifications [$a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $is:ident] $($case:tt)*) => {
+        $crate::__test! { $is "not applicable: needs `notifications`" $($case)* }
+    };
+}
+
+/// One test.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __test {
+    (yes $reason:literal $fixture:ident $group:ident $case:ident) => {
+        #[test]
+        fn $case() {
+            $crate::internal::run($crate::cases::$group::$case::<$fixture>());
+        }
+    };
+    (no $reason:literal $fixture:ident $group:ident $case:ident) => {
+        #[test]
+        #[ignore = $reason]
+        fn $case() {
+            panic!($reason);
+        }
+    };
+}
+
+/// Every case: its group, its name, and the ability it needs (`core`: none).
+pub const CASES: &[(&str, &str, &str)] = __all_cases!(@names);
