@@ -76,11 +76,8 @@ impl Doorbell {
     ///
     /// [`Fences::Asymmetric`] falls back to what [`Fences::detect`] finds.
     pub fn with_fences(fences: Fences) -> Doorbell {
-        let fences = if fences == Fences::Symmetric {
-            fences
-        } else {
-            Fences::detect()
-        };
+        let is_certain = fences == Fences::Symmetric || cfg!(lockfree_loom);
+        let fences = if is_certain { fences } else { Fences::detect() };
         Doorbell {
             bell: Arc::new(Bell::new(fences)),
         }

@@ -3,10 +3,8 @@
 //! Every ordering used by a protocol has a name, an [`Edge`]. Built as usual an edge is a constant. Under loom
 //! a test may weaken one end of one edge, which turns its ordering into `Relaxed` or leaves its fence out, or
 //! skip one named [`Step`]; the model must then fail, or it did not prove that the edge is needed.
-#![cfg_attr(
-    not(lockfree_loom),
-    allow(unreachable_pub, dead_code, reason = "seen from outside by the models only")
-)]
+#![allow(unreachable_pub, reason = "seen from outside by the models only")]
+#![cfg_attr(not(lockfree_loom), allow(dead_code, reason = "as above"))]
 
 use crate::sync::{Ordering, fence};
 

@@ -217,9 +217,9 @@ impl Core {
 
     /// The consumer's last words.
     pub(crate) fn consumer_goes(&self) {
-        self.close();
         // Release consumer.gone: pairs with the acquire above.
         self.gone.store(true, edge::CONSUMER_GONE.release());
+        self.close();
         edge::WAITER_SEEN.fence(End::Takes);
         if step::GONE_WAKES.is_taken() {
             self.rings.iter().for_each(|ring| ring.waiters.wake_all());
