@@ -42,7 +42,10 @@ pub struct Context<'u> {
     unit: Option<&'u mut Unit>,
 }
 
-const _: () = assert!(size_of::<Context<'_>>() == size_of::<usize>(), "a wider context makes every call slower");
+const _: () = assert!(
+    size_of::<Context<'_>>() == size_of::<usize>(),
+    "a wider context makes every call slower"
+);
 
 impl<'u> Context<'u> {
     /// The context of a direct call: nothing can be emitted or loaded, and trying to is an error that says so.
@@ -60,7 +63,9 @@ impl<'u> Context<'u> {
     /// The same context for a shorter time: for handing it to a function and going on with it afterwards.
     #[inline]
     pub fn reborrow(&mut self) -> Context<'_> {
-        Context { unit: self.unit.as_deref_mut() }
+        Context {
+            unit: self.unit.as_deref_mut(),
+        }
     }
 
     fn occasion(&self) -> Occasion {
@@ -105,7 +110,10 @@ impl Context<'_> {
 
     /// The headers it was sent with.
     pub fn headers(&self) -> HeadersView<'_> {
-        self.unit.as_ref().map(|unit| unit.metadata().headers).unwrap_or_default()
+        self.unit
+            .as_ref()
+            .map(|unit| unit.metadata().headers)
+            .unwrap_or_default()
     }
 
     /// 1 when it is handled for the first time, one more after each failure or crash. 1 in a direct call.
@@ -167,15 +175,31 @@ impl Context<'_> {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub fn publish_in<E: Event>(&mut self, due_in: Duration, event: &E) -> Result<MessageId, EmitError> {
-        self.publish_with(event, EmitOptions { due_in: Some(due_in), ..EmitOptions::default() })
+        self.publish_with(
+            event,
+            EmitOptions {
+                due_in: Some(due_in),
+                ..EmitOptions::default()
+            },
+        )
     }
 
     /// Publishes an event, unless one of the service had this key before, within the retention.
     ///
     /// # Errors
     /// As [`publish`](Self::publish), and when the key is empty or too long.
-    pub fn publish_once<E: Event>(&mut self, key: impl AsRef<[u8]>, event: &E) -> Result<MessageId, EmitError> {
-        self.publish_with(event, EmitOptions { once: Some(key.as_ref()), ..EmitOptions::default() })
+    pub fn publish_once<E: Event>(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        event: &E,
+    ) -> Result<MessageId, EmitError> {
+        self.publish_with(
+            event,
+            EmitOptions {
+                once: Some(key.as_ref()),
+                ..EmitOptions::default()
+            },
+        )
     }
 
     /// Publishes an event with any of the options.
@@ -206,15 +230,31 @@ impl Context<'_> {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn send_in<C: Command>(&mut self, due_in: Duration, command: &C) -> Result<MessageId, EmitError> {
-        self.send_with(command, EmitOptions { due_in: Some(due_in), ..EmitOptions::default() })
+        self.send_with(
+            command,
+            EmitOptions {
+                due_in: Some(due_in),
+                ..EmitOptions::default()
+            },
+        )
     }
 
     /// Sends a command, unless one of the service had this key before, within the retention.
     ///
     /// # Errors
     /// As [`send`](Self::send), and when the key is empty or too long.
-    pub fn send_once<C: Command>(&mut self, key: impl AsRef<[u8]>, command: &C) -> Result<MessageId, EmitError> {
-        self.send_with(command, EmitOptions { once: Some(key.as_ref()), ..EmitOptions::default() })
+    pub fn send_once<C: Command>(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        command: &C,
+    ) -> Result<MessageId, EmitError> {
+        self.send_with(
+            command,
+            EmitOptions {
+                once: Some(key.as_ref()),
+                ..EmitOptions::default()
+            },
+        )
     }
 
     /// Sends a command with any of the options.
@@ -239,7 +279,9 @@ impl Context<'_> {
     pub fn expect_version(&mut self, stream: StreamId, version: Version) -> Result<(), EmitError> {
         match &mut self.unit {
             Some(unit) => unit.expect_version(stream, version),
-            None => Err(EmitError::NoEngine { name: "an expected version" }),
+            None => Err(EmitError::NoEngine {
+                name: "an expected version",
+            }),
         }
     }
 
@@ -294,10 +336,16 @@ impl Context<'_> {
     ///
     /// # Cancel safety
     /// As [`load`](Self::load).
-    pub async fn load_key<T: Projection>(&mut self, key: impl AsRef<[u8]>) -> Result<Option<T>, ProjectionError> {
+    pub async fn load_key<T: Projection>(
+        &mut self,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<T>, ProjectionError> {
         let name = T::NAME;
         let key = Key::from_slice(key.as_ref());
-        let unit = self.unit.as_deref_mut().ok_or(ProjectionError::NoEngine { name })?;
+        let unit = self
+            .unit
+            .as_deref_mut()
+            .ok_or(ProjectionError::NoEngine { name })?;
         let seen = unit.place_of(name, &key);
         if let Some(write) = seen.and_then(|place| unit.seen[place].write) {
             let state = unit.written_state(write).map(|state| decode::<T>(state));
@@ -306,12 +354,20 @@ impl Context<'_> {
         let refused = |refusal| ProjectionError::Refused { name, refusal };
         whizbang_storage::refuse::name("perspective", name, unit.limits()).map_err(refused)?;
         check_key(&key, unit.limits()).map_err(refused)?;
-        let projections = unit.projections.clone().ok_or(ProjectionError::NoEngine { name })?;
+        let projections = unit
+            .projections
+            .clone()
+            .ok_or(ProjectionError::NoEngine { name })?;
         let found = projections.load(name, &key).await?;
         let revision = found.as_ref().map(|(revision, _)| *revision);
         match seen {
             Some(place) => unit.seen[place].revision = revision,
-            None => unit.seen.push(Seen { perspective: name, key, revision, write: None }),
+            None => unit.seen.push(Seen {
+                perspective: name,
+                key,
+                revision,
+                write: None,
+            }),
         }
         found.map(|(_, state)| decode::<T>(&state)).transpose()
     }
@@ -320,7 +376,11 @@ impl Context<'_> {
     ///
     /// # Errors
     /// As [`save`](Self::save).
-    pub fn save_key<T: Projection>(&mut self, key: impl AsRef<[u8]>, state: &T) -> Result<(), ProjectionError> {
+    pub fn save_key<T: Projection>(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        state: &T,
+    ) -> Result<(), ProjectionError> {
         let mut encode = |out: &mut Vec<u8>| codec::encode(T::NAME, T::CONTENT_TYPE, state, out);
         self.write::<T>(key.as_ref(), Some(&mut encode))
     }
@@ -333,10 +393,19 @@ impl Context<'_> {
         self.write::<T>(key.as_ref(), None)
     }
 
-    fn write<T: Projection>(&mut self, key: &[u8], encode: Option<Encode<'_>>) -> Result<(), ProjectionError> {
+    fn write<T: Projection>(
+        &mut self,
+        key: &[u8],
+        encode: Option<Encode<'_>>,
+    ) -> Result<(), ProjectionError> {
         let name = T::NAME;
-        let unit = self.unit.as_deref_mut().ok_or(ProjectionError::NoEngine { name })?;
-        let place = unit.place_of(name, key).ok_or(ProjectionError::NotLoaded { name })?;
+        let unit = self
+            .unit
+            .as_deref_mut()
+            .ok_or(ProjectionError::NoEngine { name })?;
+        let place = unit
+            .place_of(name, key)
+            .ok_or(ProjectionError::NotLoaded { name })?;
         unit.write_projection(place, encode)?;
         Ok(())
     }
@@ -346,7 +415,9 @@ impl Context<'_> {
         if self.unit.is_none() {
             return Err(ProjectionError::NoEngine { name });
         }
-        self.stream().map(StreamId::to_bytes).ok_or(ProjectionError::NoStream { name })
+        self.stream()
+            .map(StreamId::to_bytes)
+            .ok_or(ProjectionError::NoStream { name })
     }
 }
 

@@ -10,10 +10,11 @@ use whizbang_storage::{
     CorrelationId, Handed, Limits, MessageId, MessageKind, Origin, Refusal, StreamId, Version,
 };
 
-pub use self::record::{UnitFormatError, UnitView};
 use self::record::{
-    Counts, EMIT, EXPECT, HAS_DEDUP, HAS_DUE, HAS_REVISION, HAS_STATE, HAS_STREAM, HEADER_BYTES, UNDONE, UNDONE_PREFIX, WRITE,
+    Counts, EMIT, EXPECT, HAS_DEDUP, HAS_DUE, HAS_REVISION, HAS_STATE, HAS_STREAM, HEADER_BYTES, UNDONE,
+    UNDONE_PREFIX, WRITE,
 };
+pub use self::record::{UnitFormatError, UnitView};
 use crate::codec::{DecodeError, EncodeError};
 use crate::context::{Cancellation, Encode};
 use crate::message::{Headers, Message, MetadataError, MetadataView, TraceParent, next_message_id};
@@ -261,14 +262,30 @@ impl Unit {
     /// Without a conversation, the first message that is emitted names it.
     pub fn begin_alone(&mut self, correlation: Option<CorrelationId>, deadline: Option<Instant>) {
         self.clear();
-        self.occasion = Occasion { correlation, attempt: 1, deadline, ..Occasion::default() };
+        self.occasion = Occasion {
+            correlation,
+            attempt: 1,
+            deadline,
+            ..Occasion::default()
+        };
         self.seal();
     }
 
     /// Where projections come from; kept until it is set again.
     pub fn set_projections(&mut self, projections: &Projections) {
-        if !self.projections.as_ref().is_some_and(|kept| kept.is_same(projections)) {
+        if !self
+            .projections
+            .as_ref()
+            .is_some_and(|kept| kept.is_same(projections))
+        {
             self.projections = Some(projections.clone());
+        }
+    }
+
+    /// Forgets every projection that was read: the next handler of this unit reads them anew.
+    pub(crate) fn forget_projections(&self) {
+        if let Some(projections) = &self.projections {
+            projections.forget_all();
         }
     }
 
@@ -293,7 +310,11 @@ impl Unit {
     ///
     /// # Errors
     /// [`EmitError`] when it cannot be encoded or is too large; the unit is as it was then.
-    pub fn emit<M: Message>(&mut self, message: &M, options: EmitOptions<'_>) -> Result<MessageId, EmitError> {
+    pub fn emit<M: Message>(
+        &mut self,
+        message: &M,
+        options: EmitOptions<'_>,
+    ) -> Result<MessageId, EmitError> {
         let id = next_message_id();
         self.emit_as(id, message, options)?;
         Ok(id)
@@ -339,10 +360,18 @@ impl Unit {
             check_key(key, &limits).map_err(refused)?;
         }
         let stream = message.stream();
-        let has = [(stream.is_some(), HAS_STREAM), (options.once.is_some(), HAS_DEDUP), (options.due_in.is_some(), HAS_DUE)];
-        let has = has.iter().filter(|(present, _)| *present).fold(0, |all, (_, bit)| all | bit);
+        let has = [
+            (stream.is_some(), HAS_STREAM),
+            (options.once.is_some(), HAS_DEDUP),
+            (options.due_in.is_some(), HAS_DUE),
+        ];
+        let has = has
+            .iter()
+            .filter(|(present, _)| *present)
+            .fold(0, |all, (_, bit)| all | bit);
 
-        self.record.extend_from_slice(&[EMIT, M::KIND as u8, M::CONTENT_TYPE.0, has]);
+        self.record
+            .extend_from_slice(&[EMIT, M::KIND as u8, M::CONTENT_TYPE.0, has]);
         self.record.extend_from_slice(&M::VERSION.to_le_bytes());
         let lengths = self.record.len();
         self.record.extend_from_slice(&[0; 16]);
@@ -360,11 +389,18 @@ impl Unit {
 
         let metadata_start = self.record.len();
         let headers = options.headers.map(Headers::view).unwrap_or_default();
-        MetadataView { traceparent: self.traceparent, headers }.encode_into(&mut self.record);
+        MetadataView {
+            traceparent: self.traceparent,
+            headers,
+        }
+        .encode_into(&mut self.record);
         let metadata_bytes = self.record.len() - metadata_start;
         if metadata_bytes > limits.metadata_bytes_max {
             let max = limits.metadata_bytes_max;
-            return Err(refused(Refusal::MetadataTooLarge { bytes: metadata_bytes, max }));
+            return Err(refused(Refusal::MetadataTooLarge {
+                bytes: metadata_bytes,
+                max,
+            }));
         }
 
         let payload_start = self.record.len();
@@ -372,7 +408,10 @@ impl Unit {
         let payload_bytes = self.record.len() - payload_start;
         if payload_bytes > limits.payload_bytes_max {
             let max = limits.payload_bytes_max;
-            return Err(refused(Refusal::PayloadTooLarge { bytes: payload_bytes, max }));
+            return Err(refused(Refusal::PayloadTooLarge {
+                bytes: payload_bytes,
+                max,
+            }));
         }
         if self.record.len() > self.bytes_max {
             return Err(self.full(name));
@@ -399,12 +438,18 @@ impl Unit {
 
     /// Where a projection that was loaded stands in `seen`.
     pub(crate) fn place_of(&self, perspective: &str, key: &[u8]) -> Option<usize> {
-        self.seen.iter().position(|seen| seen.perspective == perspective && *seen.key == *key)
+        self.seen
+            .iter()
+            .position(|seen| seen.perspective == perspective && *seen.key == *key)
     }
 
     /// Puts in a write of the projection that stands at this place of `seen`, instead of an earlier one. Without an
     /// `encode` it is a delete.
-    pub(crate) fn write_projection(&mut self, place: usize, encode: Option<Encode<'_>>) -> Result<(), EmitError> {
+    pub(crate) fn write_projection(
+        &mut self,
+        place: usize,
+        encode: Option<Encode<'_>>,
+    ) -> Result<(), EmitError> {
         let start = self.record.len();
         let earlier = self.seen[place].write;
         if encode.is_none() && self.seen[place].revision.is_none() {
@@ -425,7 +470,12 @@ impl Unit {
     }
 
     fn put_write(&mut self, place: usize, encode: Option<Encode<'_>>) -> Result<(), EmitError> {
-        let Seen { perspective, key, revision: based_on, .. } = &self.seen[place];
+        let Seen {
+            perspective,
+            key,
+            revision: based_on,
+            ..
+        } = &self.seen[place];
         let (perspective, based_on, key_bytes) = (*perspective, *based_on, key.len());
         let has = u8::from(encode.is_some()) * HAS_STATE | u8::from(based_on.is_some()) * HAS_REVISION;
         self.record.extend_from_slice(&[WRITE, has]);
@@ -443,7 +493,10 @@ impl Unit {
         let bytes = self.record.len() - state_start;
         let max = self.limits.state_bytes_max;
         if bytes > max {
-            return Err(EmitError::Refused { name: perspective, refusal: Refusal::StateTooLarge { bytes, max } });
+            return Err(EmitError::Refused {
+                name: perspective,
+                refusal: Refusal::StateTooLarge { bytes, max },
+            });
         }
         if self.record.len() > self.bytes_max {
             return Err(self.full(perspective));
@@ -492,13 +545,21 @@ impl Unit {
 
     #[cold]
     fn full(&self, name: &'static str) -> EmitError {
-        EmitError::UnitFull { name, bytes_max: self.bytes_max, messages_max: self.limits.batch_messages_max }
+        EmitError::UnitFull {
+            name,
+            bytes_max: self.bytes_max,
+            messages_max: self.limits.batch_messages_max,
+        }
     }
 }
 
 pub(crate) fn check_key(key: &[u8], limits: &Limits) -> Result<(), Refusal> {
     let (bytes, max) = (key.len(), limits.key_bytes_max);
-    if bytes == 0 || bytes > max { Err(Refusal::Key { bytes, max }) } else { Ok(()) }
+    if bytes == 0 || bytes > max {
+        Err(Refusal::Key { bytes, max })
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether a type says of itself what the method it is given to needs.

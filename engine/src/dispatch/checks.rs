@@ -49,5 +49,6 @@ pub fn receive_plain<M: Message, R: Receives<M, Form>, Form>(
     cx: Context<'_>,
 ) -> Result<(), Failure> {
     let done = receptor.start(message, cx).done();
-    done.expect("a plain receptor has run when `start` returns").map(drop)
+    done.expect("a plain receptor has run when `start` returns")
+        .map(drop)
 }

@@ -13,7 +13,9 @@ use std::future::Future;
 pub use pin_project_lite::pin_project;
 pub use whizbang_storage::{Handed, KnownType, SubscriptionSpec};
 
-pub use self::checks::{assert_command, assert_event, copy_for_next_receptor, is_plain_receptor, receive_plain};
+pub use self::checks::{
+    assert_command, assert_event, copy_for_next_receptor, is_plain_receptor, receive_plain,
+};
 pub use self::names::{NameTable, NamedType, assert_unique};
 pub use self::receptor::{Async, Plain, PlainReceptor, Receives, Receptor};
 pub use self::retry::{ReceptorOptions, attempts_max_of};

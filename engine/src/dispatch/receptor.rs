@@ -100,7 +100,11 @@ pub trait Receives<M: Message, Form>: Send + Sync + 'static {
     const PLAIN: bool;
 
     /// Handles a message, and gives the reply.
-    fn receive_any(&self, message: M, cx: Context<'_>) -> impl Future<Output = Result<M::Reply, Failure>> + Send;
+    fn receive_any(
+        &self,
+        message: M,
+        cx: Context<'_>,
+    ) -> impl Future<Output = Result<M::Reply, Failure>> + Send;
 
     /// Handles a message of which nobody waits for the reply: at once if it is plain.
     fn start(
@@ -114,7 +118,11 @@ impl<M: Message, R: Receptor<M>> Receives<M, Async> for R {
     const PLAIN: bool = false;
 
     #[inline(always)]
-    fn receive_any(&self, message: M, cx: Context<'_>) -> impl Future<Output = Result<M::Reply, Failure>> + Send {
+    fn receive_any(
+        &self,
+        message: M,
+        cx: Context<'_>,
+    ) -> impl Future<Output = Result<M::Reply, Failure>> + Send {
         self.receive(message, cx)
     }
 
