@@ -4,6 +4,7 @@
 //! where it is published, because moving two strings to another core and freeing them there costs more than that.
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bumpalo::Bump;
@@ -105,8 +106,8 @@ pub(crate) struct PlainOut<'a> {
 /// Encodes a plain message of any type.
 pub(crate) enum Encoding {}
 
-impl<M: Message> Visit<M, PlainSink> for Encoding {
-    fn visit(message: &M, at: &mut PlainOut<'_>) {
+impl<M: Message> Visit<ManuallyDrop<M>, PlainSink> for Encoding {
+    fn visit(message: &ManuallyDrop<M>, at: &mut PlainOut<'_>) {
         at.result = message.encode(&mut at.out);
     }
 }

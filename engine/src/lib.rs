@@ -23,12 +23,14 @@ pub use projection::{Loader, Projection, ProjectionError, ProjectionSource, Proj
 pub use unit::{EmitError, EmitOptions, Unit, UnitFormatError, UnitView};
 pub use whizbang_macros::{Command, Event, dispatcher};
 pub use whizbang_storage::{
-    ContentType, CorrelationId, InstanceId, MessageId, MessageKind, OnDead, StartAt, StreamId, Version,
+    ContentType, CorrelationId, InstanceId, Limits, MemoryStore, MessageId, MessageKind, OnDead, Service, StartAt,
+    StoreReader, StreamId, Version,
 };
 mod agenda;
 mod assemble;
 mod conflicts;
 mod deliver;
+mod engine;
 mod exchange;
 mod flows;
 mod handout;
@@ -39,8 +41,17 @@ mod options;
 mod pump;
 mod ranges;
 mod reader;
+mod receipt;
 mod receive;
 mod replies;
+mod send;
 mod settle;
 mod shared;
-pub use options::*;
+pub use engine::{Builder, Durability, Engine, InvokeError, NoStorage, StartError};
+pub use options::{OptionError, Options};
+pub use pump::Stopped;
+pub use reader::AnyReader;
+pub use receipt::{Handled, Receipt};
+pub use replies::Refused;
+pub use send::{Accepted, NotStored, Publisher, SendError, Ticket};
+pub use shared::{Health, State, StorageAway};

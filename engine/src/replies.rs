@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use whizbang_lockfree::Ticket;
-use whizbang_storage::{AppendAnswer, Position, Refusal, StreamId, Version};
+use whizbang_storage::{AppendAnswer, Refusal, StreamId, Version};
 
 /// Why an accepted message was not stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -113,15 +113,6 @@ impl Replies {
         slots.free.push(number);
         Some(sender)
     }
-}
-
-/// Where a message lies in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// Its position in its partition.
-    pub position: Position,
-    /// Its version in its stream, if it is an event of one.
-    pub version: Option<Version>,
 }
 
 #[cfg(test)]

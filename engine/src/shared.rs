@@ -110,6 +110,12 @@ impl Counters {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("health", &self.health()).finish_non_exhaustive()
+    }
+}
+
 impl Shared {
     pub(crate) fn new(
         intake: Producers<Header, PlainSink>,

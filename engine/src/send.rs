@@ -1,0 +1,620 @@
+//! The ways in: single messages, groups, and publishers with a ring of their own.
+
+use std::future::Future;
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use whizbang_lockfree::{self as lockfree, NoRing, Producers, PushError, Rejected, Room, Visit};
+use whizbang_storage::{MessageId, StreamId};
+
+use crate::dispatch::{Dispatcher, HasOneReceptorIn};
+use crate::engine::Engine;
+use crate::intake::{Encoding, Envelope, Header, PlainSink, What, with_scratch};
+use crate::message::{Event, Message, is_plain, next_message_id};
+use crate::receipt::{Receipt, Stored};
+use crate::replies::{Refused, Replies, UnitReply};
+use crate::shared::Shared;
+use crate::unit::{EmitError, EmitOptions, Unit};
+
+/// Why a message was not accepted, or not stored. What the caller would lose comes back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError<M> {
+    /// There is no room now; the message comes back. Only from the `try_` forms: the others wait for room.
+    #[error("no room now: wait, or try again later")]
+    Full(M),
+    /// The engine has stopped; the message comes back.
+    #[error("the engine has stopped and takes no more messages")]
+    Closed(M),
+    /// It is larger than the service or the rings allow; the message comes back.
+    #[error("the message is larger than the {bytes_max} bytes that are allowed")]
+    TooLarge {
+        /// The message.
+        message: M,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// It cannot be stored, whatever is tried.
+    #[error("the message was refused: {0}")]
+    Refused(Refused),
+    /// The engine ended before the message was durable: it may be stored or not.
+    #[error("the engine ended before it could say whether the message was stored")]
+    Unanswered,
+}
+
+impl<M> SendError<M> {
+    /// The message, where it comes back.
+    pub fn into_message(self) -> Option<M> {
+        match self {
+            Self::Full(message) | Self::Closed(message) | Self::TooLarge { message, .. } => Some(message),
+            Self::Refused(_) | Self::Unanswered => None,
+        }
+    }
+
+    fn map<N>(self, map: impl FnOnce(M) -> N) -> SendError<N> {
+        match self {
+            Self::Full(message) => SendError::Full(map(message)),
+            Self::Closed(message) => SendError::Closed(map(message)),
+            Self::TooLarge { message, bytes_max } => SendError::TooLarge { message: map(message), bytes_max },
+            Self::Refused(why) => SendError::Refused(why),
+            Self::Unanswered => SendError::Unanswered,
+        }
+    }
+}
+
+/// Why an accepted message is not stored, as far as the engine can say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotStored {
+    /// It cannot be stored, whatever is tried.
+    #[error("the message was refused: {0}")]
+    Refused(#[from] Refused),
+    /// The engine ended before the message was durable: it may be stored or not.
+    #[error("the engine ended before it could say whether the message was stored")]
+    Unanswered,
+}
+
+impl<M> From<NotStored> for SendError<M> {
+    fn from(error: NotStored) -> Self {
+        match error {
+            NotStored::Refused(why) => Self::Refused(why),
+            NotStored::Unanswered => Self::Unanswered,
+        }
+    }
+}
+
+/// An accepted message: not durable yet, but on its way. Copied freely; [`Engine::stored`] waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    id: MessageId,
+    stream: Option<StreamId>,
+    ring: lockfree::Ticket,
+}
+
+impl Ticket {
+    /// The message's id.
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+}
+
+/// Single messages, from anywhere.
+impl<D: Dispatcher> Engine<D> {
+    /// Sends a command to its receptor; returns when it is durable.
+    ///
+    /// Waits for room when there is none. Two sends are stored in order when the first was awaited before the second.
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the command may be stored or not.
+    pub async fn send<C: HasOneReceptorIn<D>>(&self, command: C) -> Result<Receipt, SendError<C>> {
+        self.accept(command).await
+    }
+
+    /// Publishes an event; returns when it is durable. As [`send`](Self::send) otherwise.
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the event may be stored or not.
+    pub async fn publish<E: Event>(&self, event: E) -> Result<Receipt, SendError<E>> {
+        self.accept(event).await
+    }
+
+    /// Accepts a command without waiting for anything; [`stored`](Self::stored) waits until it is durable.
+    ///
+    /// # Errors
+    /// [`SendError`]; the command comes back.
+    #[inline]
+    pub fn try_send<C: HasOneReceptorIn<D>>(&self, command: C) -> Result<Ticket, SendError<C>> {
+        enter(&mut self.door(), self.payload_bytes_max(), command)
+    }
+
+    /// Accepts an event without waiting for anything; [`stored`](Self::stored) waits until it is durable.
+    ///
+    /// # Errors
+    /// [`SendError`]; the event comes back.
+    #[inline]
+    pub fn try_publish<E: Event>(&self, event: E) -> Result<Ticket, SendError<E>> {
+        enter(&mut self.door(), self.payload_bytes_max(), event)
+    }
+
+    /// Waits until an accepted message is durable.
+    ///
+    /// # Errors
+    /// [`NotStored`] when it was refused, or the engine ended before.
+    ///
+    /// # Cancel safety
+    /// It may be dropped and called again at any time; of a message that was refused, only the first answer says why.
+    pub async fn stored(&self, ticket: Ticket) -> Result<Receipt, NotStored> {
+        stored(&self.inner.shared, ticket).await
+    }
+
+    /// A ring of one's own, for hot loops: cheaper than [`try_send`](Self::try_send), and its messages are stored in order.
+    ///
+    /// # Errors
+    /// [`NoRing`] when `publishers_max` of them exist.
+    pub fn publisher(&self) -> Result<Publisher<D>, NoRing> {
+        let ring = self.inner.shared.intake.publisher()?;
+        Ok(Publisher { ring, engine: self.clone() })
+    }
+
+    async fn accept<M: Message>(&self, message: M) -> Result<Receipt, SendError<M>> {
+        let ticket = enter_waiting(&mut self.door(), self.payload_bytes_max(), message).await?;
+        Ok(stored(&self.inner.shared, ticket).await?)
+    }
+
+    fn door(&self) -> &Producers<Header, PlainSink> {
+        &self.inner.shared.intake
+    }
+
+    fn payload_bytes_max(&self) -> usize {
+        self.inner.shared.limits.payload_bytes_max
+    }
+}
+
+/// Messages of which more is to be said, and groups. Each is one atomic unit with an answer of its own.
+impl<D: Dispatcher> Engine<D> {
+    /// Sends a command unless one message of the service had this key before, within the retention.
+    ///
+    /// [`Receipt::duplicate_of`] says which it was then.
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the command may be stored or not.
+    pub async fn send_once<C: HasOneReceptorIn<D>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        command: C,
+    ) -> Result<Receipt, SendError<C>> {
+        self.send_with(command, EmitOptions { once: Some(key.as_ref()), ..EmitOptions::default() }).await
+    }
+
+    /// Publishes an event unless one message of the service had this key before. As [`send_once`](Self::send_once).
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the event may be stored or not.
+    pub async fn publish_once<E: Event>(&self, key: impl AsRef<[u8]>, event: E) -> Result<Receipt, SendError<E>> {
+        self.publish_with(event, EmitOptions { once: Some(key.as_ref()), ..EmitOptions::default() }).await
+    }
+
+    /// Sends a command that is handled so long after it was stored. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the command may be stored or not.
+    pub async fn send_in<C: HasOneReceptorIn<D>>(&self, after: Duration, command: C) -> Result<Receipt, SendError<C>> {
+        self.send_with(command, EmitOptions { due_in: Some(after), ..EmitOptions::default() }).await
+    }
+
+    /// Publishes an event that is handled so long after it was stored. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the event may be stored or not.
+    pub async fn publish_in<E: Event>(&self, after: Duration, event: E) -> Result<Receipt, SendError<E>> {
+        self.publish_with(event, EmitOptions { due_in: Some(after), ..EmitOptions::default() }).await
+    }
+
+    /// Sends a command with options: a key, a delay, headers.
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the command may be stored or not.
+    pub async fn send_with<C: HasOneReceptorIn<D>>(
+        &self,
+        command: C,
+        options: EmitOptions<'_>,
+    ) -> Result<Receipt, SendError<C>> {
+        self.accept_with(command, options).await
+    }
+
+    /// Publishes an event with options: a key, a delay, headers.
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the event may be stored or not.
+    pub async fn publish_with<E: Event>(&self, event: E, options: EmitOptions<'_>) -> Result<Receipt, SendError<E>> {
+        self.accept_with(event, options).await
+    }
+
+    /// Accepts a command with options without waiting for anything; the [`Accepted`] waits until it is durable.
+    ///
+    /// # Errors
+    /// [`SendError`]; the command comes back.
+    pub fn try_send_with<C: HasOneReceptorIn<D>>(
+        &self,
+        command: C,
+        options: EmitOptions<'_>,
+    ) -> Result<Accepted, SendError<C>> {
+        self.try_accept_with(command, options)
+    }
+
+    /// Accepts an event with options without waiting for anything; the [`Accepted`] waits until it is durable.
+    ///
+    /// # Errors
+    /// [`SendError`]; the event comes back.
+    pub fn try_publish_with<E: Event>(&self, event: E, options: EmitOptions<'_>) -> Result<Accepted, SendError<E>> {
+        self.try_accept_with(event, options)
+    }
+
+    /// Sends several commands as one: all of them are stored, or none. Returns when they are durable, with a receipt each.
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`; the commands come back together.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the commands may be stored or not, all of them alike.
+    pub async fn send_all<C: HasOneReceptorIn<D>>(
+        &self,
+        commands: impl IntoIterator<Item = C>,
+    ) -> Result<Vec<Receipt>, SendError<Vec<C>>> {
+        self.accept_all(commands.into_iter().collect()).await
+    }
+
+    /// Publishes several events as one: all of them are stored, or none. As [`send_all`](Self::send_all).
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`; the events come back together.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the events may be stored or not, all of them alike.
+    pub async fn publish_all<E: Event>(
+        &self,
+        events: impl IntoIterator<Item = E>,
+    ) -> Result<Vec<Receipt>, SendError<Vec<E>>> {
+        self.accept_all(events.into_iter().collect()).await
+    }
+
+    async fn accept_with<M: Message>(&self, message: M, options: EmitOptions<'_>) -> Result<Receipt, SendError<M>> {
+        let mut message = message;
+        loop {
+            match self.try_accept_with(message, options) {
+                Err(SendError::Full(back)) => {
+                    message = back;
+                    self.door().room().await;
+                }
+                Err(other) => return Err(other),
+                Ok(accepted) => return Ok(accepted.await?),
+            }
+        }
+    }
+
+    fn try_accept_with<M: Message>(&self, message: M, options: EmitOptions<'_>) -> Result<Accepted, SendError<M>> {
+        let mut unit = self.unit();
+        let emitted = unit.emit(&message, options);
+        let entered = match &emitted {
+            Ok(_) => self.try_enter_unit(&unit),
+            Err(_) => Err(PushError::Full),
+        };
+        self.keep(unit);
+        match (emitted, entered) {
+            (Err(error), _) => Err(of_emit(error, message)),
+            (Ok(_), Err(reason)) => Err(of_push(reason, message)),
+            (Ok(id), Ok(answer)) => {
+                let stream = message.stream();
+                Ok(Accepted { id, stream, answer, shared: Arc::clone(&self.inner.shared) })
+            }
+        }
+    }
+
+    async fn accept_all<M: Message>(&self, messages: Vec<M>) -> Result<Vec<Receipt>, SendError<Vec<M>>> {
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut unit = self.unit();
+        let mut receipts = Vec::with_capacity(messages.len());
+        for message in &messages {
+            match unit.emit(message, EmitOptions::default()) {
+                Ok(id) => receipts.push((id, message.stream())),
+                Err(error) => {
+                    self.keep(unit);
+                    return Err(of_emit(error, messages));
+                }
+            }
+        }
+        let entered = self.enter_unit(&unit).await;
+        self.keep(unit);
+        match entered {
+            Err(reason) => Err(of_push(reason, messages)),
+            Ok(answer) => {
+                let answers = answer.await.map_err(|_| SendError::Unanswered)?.map_err(SendError::Refused)?;
+                let shared = &self.inner.shared;
+                let receipt = |((id, stream), answer): ((MessageId, Option<StreamId>), _)| {
+                    Receipt::new(id, stream, Stored::of(&answer), Arc::clone(shared))
+                };
+                Ok(receipts.into_iter().zip(answers).map(receipt).collect())
+            }
+        }
+    }
+
+    /// Puts a unit into the intake, waiting for room; what comes back is its answer to come.
+    pub(crate) async fn enter_unit(&self, unit: &Unit) -> Result<oneshot::Receiver<UnitReply>, PushError> {
+        loop {
+            match self.try_enter_unit(unit) {
+                Err(PushError::Full) => self.door().room().await,
+                other => return other,
+            }
+        }
+    }
+
+    fn try_enter_unit(&self, unit: &Unit) -> Result<oneshot::Receiver<UnitReply>, PushError> {
+        let replies: &Replies = &self.inner.shared.replies;
+        let (slot, answer) = replies.open();
+        let header = Header { what: What::Group { slot } };
+        match self.door().try_push(header, unit.record()) {
+            Ok(_) => Ok(answer),
+            Err(reason) => {
+                replies.close(slot);
+                Err(reason)
+            }
+        }
+    }
+}
+
+/// A message with options that was accepted: a future of its receipt.
+///
+/// Dropping it takes nothing back.
+#[derive(Debug)]
+#[must_use = "the message is accepted, not durable yet: await this to know"]
+pub struct Accepted {
+    id: MessageId,
+    stream: Option<StreamId>,
+    answer: oneshot::Receiver<UnitReply>,
+    shared: Arc<Shared>,
+}
+
+impl Accepted {
+    /// The message's id.
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+}
+
+impl Future for Accepted {
+    type Output = Result<Receipt, NotStored>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let Poll::Ready(answer) = Pin::new(&mut self.answer).poll(cx) else { return Poll::Pending };
+        let answers = match answer {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(why)) => return Poll::Ready(Err(NotStored::Refused(why))),
+            Err(_) => return Poll::Ready(Err(NotStored::Unanswered)),
+        };
+        let stored = answers.first().map_or(Stored::default(), Stored::of);
+        Poll::Ready(Ok(Receipt::new(self.id, self.stream, stored, Arc::clone(&self.shared))))
+    }
+}
+
+/// A ring of one's own. Made by [`Engine::publisher`].
+///
+/// Its messages are stored in the order in which they were accepted. Dropped, what it accepted is still stored.
+///
+/// ```no_run
+/// # async fn example<D: whizbang::Dispatcher, E: whizbang::Event>(
+/// #     engine: whizbang::Engine<D>,
+/// #     events: Vec<E>,
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut publisher = engine.publisher()?;
+/// let mut last = None;
+/// for event in events {
+///     last = publisher.publish(event).await.ok(); // waits only for room
+/// }
+/// if let Some(ticket) = last {
+///     engine.stored(ticket).await?; // the last one is durable, and so are all before it
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Publisher<D> {
+    ring: lockfree::Publisher<Header, PlainSink>,
+    engine: Engine<D>,
+}
+
+impl<D: Dispatcher> Publisher<D> {
+    /// Accepts a command, waiting for room if there is none.
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for room, the command was not accepted.
+    pub async fn send<C: HasOneReceptorIn<D>>(&mut self, command: C) -> Result<Ticket, SendError<C>> {
+        let bytes_max = self.engine.payload_bytes_max();
+        enter_waiting(&mut self.ring, bytes_max, command).await
+    }
+
+    /// Accepts an event, waiting for room if there is none.
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for room, the event was not accepted.
+    pub async fn publish<E: Event>(&mut self, event: E) -> Result<Ticket, SendError<E>> {
+        let bytes_max = self.engine.payload_bytes_max();
+        enter_waiting(&mut self.ring, bytes_max, event).await
+    }
+
+    /// Accepts a command without waiting for anything.
+    ///
+    /// # Errors
+    /// [`SendError`]; the command comes back.
+    #[inline]
+    pub fn try_send<C: HasOneReceptorIn<D>>(&mut self, command: C) -> Result<Ticket, SendError<C>> {
+        enter(&mut self.ring, self.engine.inner.shared.limits.payload_bytes_max, command)
+    }
+
+    /// Accepts an event without waiting for anything.
+    ///
+    /// # Errors
+    /// [`SendError`]; the event comes back.
+    #[inline]
+    pub fn try_publish<E: Event>(&mut self, event: E) -> Result<Ticket, SendError<E>> {
+        enter(&mut self.ring, self.engine.inner.shared.limits.payload_bytes_max, event)
+    }
+}
+
+/// A stripe that is grabbed, or a ring of one's own.
+trait Door {
+    fn push(&mut self, header: Header, payload: &[u8]) -> Result<lockfree::Ticket, PushError>;
+    fn push_plain<M: Send + 'static>(&mut self, header: Header, message: M) -> Result<lockfree::Ticket, Rejected<M>>
+    where
+        Encoding: Visit<M, PlainSink>;
+    fn room(&self) -> Room<'_>;
+}
+
+impl Door for &Producers<Header, PlainSink> {
+    #[inline]
+    fn push(&mut self, header: Header, payload: &[u8]) -> Result<lockfree::Ticket, PushError> {
+        self.try_push(header, payload)
+    }
+
+    #[inline]
+    fn push_plain<M: Send + 'static>(&mut self, header: Header, message: M) -> Result<lockfree::Ticket, Rejected<M>>
+    where
+        Encoding: Visit<M, PlainSink>,
+    {
+        self.try_push_plain::<M, Encoding>(header, message)
+    }
+
+    fn room(&self) -> Room<'_> {
+        Producers::room(self)
+    }
+}
+
+impl Door for lockfree::Publisher<Header, PlainSink> {
+    #[inline]
+    fn push(&mut self, header: Header, payload: &[u8]) -> Result<lockfree::Ticket, PushError> {
+        self.try_push(header, payload)
+    }
+
+    #[inline]
+    fn push_plain<M: Send + 'static>(&mut self, header: Header, message: M) -> Result<lockfree::Ticket, Rejected<M>>
+    where
+        Encoding: Visit<M, PlainSink>,
+    {
+        self.try_push_plain::<M, Encoding>(header, message)
+    }
+
+    fn room(&self) -> Room<'_> {
+        lockfree::Publisher::room(self)
+    }
+}
+
+/// Puts a message into a ring: as it is when it owns nothing, encoded otherwise.
+#[inline]
+fn enter<M: Message>(door: &mut impl Door, payload_bytes_max: usize, message: M) -> Result<Ticket, SendError<M>> {
+    let envelope = Envelope::of(&message, next_message_id());
+    let header = Header { what: What::Message(envelope) };
+    let Envelope { id, stream, .. } = envelope;
+    if const { is_plain::<M>() } {
+        // It has no destructor, so the wrapper withholds nothing; it is there for the types that never come here.
+        return match door.push_plain(header, ManuallyDrop::new(message)) {
+            Ok(ring) => Ok(Ticket { id, stream, ring }),
+            Err(Rejected { message, reason }) => Err(of_push(reason, ManuallyDrop::into_inner(message))),
+        };
+    }
+    let pushed = with_scratch(|scratch| match message.encode(scratch) {
+        Err(error) => Err(NotEntered::Encoding(error.to_string())),
+        Ok(()) if scratch.len() > payload_bytes_max => {
+            Err(NotEntered::Pushing(PushError::TooLarge { bytes_max: payload_bytes_max }))
+        }
+        Ok(()) => door.push(header, scratch).map_err(NotEntered::Pushing),
+    });
+    match pushed {
+        Ok(ring) => Ok(Ticket { id, stream, ring }),
+        Err(NotEntered::Pushing(reason)) => Err(of_push(reason, message)),
+        Err(NotEntered::Encoding(text)) => Err(SendError::Refused(Refused::Encoding(text))),
+    }
+}
+
+enum NotEntered {
+    Encoding(String),
+    Pushing(PushError),
+}
+
+async fn enter_waiting<M: Message>(
+    door: &mut impl Door,
+    payload_bytes_max: usize,
+    message: M,
+) -> Result<Ticket, SendError<M>> {
+    let mut message = message;
+    loop {
+        match enter(door, payload_bytes_max, message) {
+            Err(SendError::Full(back)) => message = back,
+            entered => return entered,
+        }
+        door.room().await;
+    }
+}
+
+async fn stored(shared: &Arc<Shared>, ticket: Ticket) -> Result<Receipt, NotStored> {
+    let Ticket { id, stream, ring } = ticket;
+    shared.intake.answered(ring).await.map_err(|_| NotStored::Unanswered)?;
+    match shared.replies.refusal(ring) {
+        Some(why) => Err(NotStored::Refused(why)),
+        None => Ok(Receipt::new(id, stream, Stored::default(), Arc::clone(shared))),
+    }
+}
+
+fn of_push<M>(reason: PushError, message: M) -> SendError<M> {
+    match reason {
+        PushError::Full => SendError::Full(message),
+        PushError::Closed => SendError::Closed(message),
+        PushError::TooLarge { bytes_max } => SendError::TooLarge { message, bytes_max },
+    }
+}
+
+fn of_emit<M>(error: EmitError, message: M) -> SendError<M> {
+    use whizbang_storage::Refusal::PayloadTooLarge;
+    match error {
+        EmitError::Refused { refusal: PayloadTooLarge { max, .. }, .. } => {
+            SendError::TooLarge { message, bytes_max: max }
+        }
+        EmitError::UnitFull { bytes_max, .. } => SendError::TooLarge { message, bytes_max },
+        EmitError::Refused { refusal, .. } => SendError::Refused(Refused::ByStore(refusal)),
+        other => SendError::Refused(Refused::Encoding(other.to_string())),
+    }
+}
