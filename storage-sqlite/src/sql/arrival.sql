@@ -1,0 +1,1 @@
+SELECT record FROM whizbang_arrival WHERE id = ?1;

@@ -1,0 +1,1 @@
+SELECT count(*) FROM whizbang_dedup WHERE id BETWEEN ?1 AND ?2;

@@ -1,0 +1,1 @@
+SELECT count(*) FROM whizbang_projection WHERE service = ?1;

@@ -1,0 +1,1 @@
+SELECT state FROM whizbang_cursor WHERE id = ?1;

@@ -1,0 +1,1 @@
+DELETE FROM whizbang_arrival WHERE id = ?1;

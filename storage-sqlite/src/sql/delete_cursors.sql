@@ -1,0 +1,1 @@
+DELETE FROM whizbang_cursor WHERE id >= ?1 AND id < ?2;

@@ -1,0 +1,1 @@
+DELETE FROM whizbang_dedup WHERE id BETWEEN ?1 AND ?2;

@@ -1,0 +1,1 @@
+DELETE FROM whizbang_known_types WHERE service = ?1 AND instance = ?2;

@@ -1,0 +1,1 @@
+DELETE FROM whizbang_parked WHERE id = ?1;

@@ -1,0 +1,1 @@
+DELETE FROM whizbang_subscription WHERE id = ?1;

@@ -1,0 +1,1 @@
+SELECT position, trimmed FROM whizbang_head WHERE partition = ?1;

@@ -1,0 +1,1 @@
+SELECT 1 FROM whizbang_event WHERE place = ?1;

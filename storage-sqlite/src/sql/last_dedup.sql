@@ -1,0 +1,1 @@
+SELECT id, at FROM whizbang_dedup WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT 1;

@@ -1,0 +1,1 @@
+SELECT record, version FROM whizbang_parked WHERE id = ?1;

@@ -1,0 +1,3 @@
+SELECT key, revision, state FROM whizbang_projection
+WHERE service = ?1 AND perspective = ?2 AND key > ?3
+ORDER BY key LIMIT ?4;

@@ -1,0 +1,1 @@
+SELECT place, span, ends, records FROM whizbang_log WHERE place = ?1;

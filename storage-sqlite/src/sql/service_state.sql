@@ -1,0 +1,1 @@
+SELECT generation, truce_until, committed_at FROM whizbang_service WHERE id = ?1;

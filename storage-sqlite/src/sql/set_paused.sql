@@ -1,0 +1,1 @@
+UPDATE whizbang_subscription SET paused = ?2 WHERE id = ?1;

@@ -1,0 +1,1 @@
+INSERT OR REPLACE INTO whizbang_schema (one, version) VALUES (1, ?1);
