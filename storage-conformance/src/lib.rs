@@ -9,16 +9,24 @@
 #![forbid(unsafe_code)]
 
 pub mod cases;
+mod faulty;
 mod fixture;
 mod list;
 mod member;
 mod message;
+mod owned;
+mod recorded;
+mod seen;
 mod world;
 
+pub use faulty::*;
 pub use fixture::*;
 pub use list::CASES;
 pub use member::*;
 pub use message::*;
+pub use owned::*;
+pub use recorded::*;
+pub use seen::*;
 pub use world::*;
 
 /// What the macros use; not part of the interface.

@@ -68,6 +68,40 @@ macro_rules! __all_cases {
                 core: s14b_two_groups_have_their_own_owners_and_cursors
                 core: s14c_a_type_that_only_some_know_is_handled_by_them
             }
+            once {
+                core: s15_a_repeated_batch_is_answered_as_the_first_time
+                core: s16_any_other_number_is_refused
+                core: s17_what_failed_before_the_commit_is_applied_by_its_repeat
+                core: s18_a_lost_answer_is_given_to_the_repeat
+                core: s19_a_retry_whose_answer_was_lost_counts_once
+                core: s20_a_repeated_read_returns_the_same_and_no_more
+                core: s20a_a_repeat_returns_the_same_due_work
+                core: s20b_a_repeat_after_eviction_has_no_work
+                core: s20c_the_same_number_with_other_content_is_refused
+                core: s20d_after_a_definite_failure_the_number_is_free
+                core: an_old_batch_that_comes_again_writes_nothing
+            }
+            appending {
+                core: s21_a_message_is_readable_in_the_call_that_appends_it
+                core: s22_a_thousand_messages_keep_their_order_without_gaps
+                core: s23_arrivals_are_moved_in_each_senders_order
+                core: s23_an_owner_does_not_overtake_its_own_arrivals
+                core: s23a_arrivals_wait_for_the_first_owner
+                core: s24_a_polling_reader_misses_nothing
+                core: s25_a_known_key_is_a_duplicate_and_disturbs_nobody
+                core: s26_a_key_twice_is_stored_once_wherever_it_comes_from
+                core: s27_a_duplicate_says_whether_the_bodies_differ
+                core: s28_keys_belong_to_a_service
+                core: s29_a_key_is_remembered_for_its_retention
+                core: s30_payloads_come_back_byte_for_byte
+                core: s31_what_is_too_large_is_refused_alone
+                core: s32_names_that_cannot_be_stored_are_refused_alone
+                core: s33_an_empty_batch_is_a_number_and_no_more
+                core: s34_a_huge_batch_is_stored_whole_or_not_at_all
+                core: s35_a_scheduled_message_comes_when_its_time_has_come
+                core: s36_a_long_error_text_is_cut
+                core: a_message_is_handed_out_by_the_call_that_appends_it
+            }
         }
     };
 }

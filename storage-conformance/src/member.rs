@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use whizbang_storage::{
-    Answer, Append, AppendAnswer, Epoch, Join, KnownType, Limit, Membership, MembershipAnswer, Operation,
-    OperationAnswer, Partition, Position, Read, ReadAnswer, Release, Running, Sender, Settled, SettledAnswer,
-    StoreError, SubscriptionId, SubscriptionSpec, Unit, UnitAnswer, WorkBatch, WorkStore,
+    Answer, Append, AppendAnswer, DeadLetter, Epoch, Join, KnownType, Limit, Membership, MembershipAnswer,
+    Operation, OperationAnswer, Page, Partition, Position, Read, ReadAnswer, Release, Running, Sender,
+    Settled, SettledAnswer, Statistics, StoreError, StoreReader, StreamId, SubscriptionId, SubscriptionSpec,
+    Unit, UnitAnswer, Version, Whereabouts, WorkBatch, WorkStore,
 };
 
 use crate::{Got, Message};
@@ -288,6 +289,39 @@ impl<S: WorkStore> Member<S> {
         let cursors = &owned.expect("the partition is owned").cursors;
         let cursor = cursors.iter().find(|cursor| cursor.subscription == subscription);
         cursor.expect("the subscription has a cursor").low.0
+    }
+
+    /// Counts of everything.
+    pub async fn statistics(&self) -> Statistics {
+        self.store
+            .reader()
+            .statistics()
+            .await
+            .expect("the reading side answers")
+    }
+
+    /// The first hundred dead letters.
+    pub async fn dead_letters(&self) -> Vec<DeadLetter> {
+        let letters = self.store.reader().dead_letters(None, 100).await;
+        letters.expect("the reading side answers")
+    }
+
+    /// What has become of a message.
+    pub async fn whereabouts(&self, message: &Message) -> Whereabouts {
+        let found = self.store.reader().whereabouts(message.id, message.stream).await;
+        found.expect("the reading side answers")
+    }
+
+    /// The events of a stream behind a version, at most so many.
+    pub async fn history(&self, stream: StreamId, after: u64, messages_max: usize) -> Vec<Got> {
+        let mut page = Page::default();
+        let read = self
+            .store
+            .reader()
+            .history(stream, Version(after), messages_max, &mut page)
+            .await;
+        read.expect("the reading side answers");
+        Got::all(&page)
     }
 }
 

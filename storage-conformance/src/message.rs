@@ -252,3 +252,23 @@ pub fn numbers<'g>(got: impl IntoIterator<Item = &'g Got>) -> Vec<u64> {
 pub fn positions<'g>(got: impl IntoIterator<Item = &'g Got>) -> Vec<u64> {
     got.into_iter().map(|got| got.position.0).collect()
 }
+
+impl From<&Got> for Message {
+    fn from(got: &Got) -> Self {
+        Self {
+            id: got.id,
+            stream: got.stream,
+            kind: got.kind,
+            type_name: got.type_name.clone(),
+            type_version: got.type_version,
+            content_type: got.content_type,
+            payload: got.payload.clone(),
+            metadata: got.metadata.clone(),
+            correlation: got.correlation,
+            causation: got.causation,
+            dedup: None,
+            due_in: None,
+            hand_out: HandOut::Later,
+        }
+    }
+}

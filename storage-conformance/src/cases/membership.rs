@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use whizbang_storage::{
     AppendAnswer, Epoch, InstanceId, Join, KnownType, Limit, Membership, MembershipAnswer, NotApplied,
-    Partition, Position, ReadAnswer, Running, Service, Settle, SettledAnswer, StoreError, StoreReader,
-    UnitAnswer, WorkBatch, WorkStore,
+    Partition, Position, ReadAnswer, Running, Service, Settle, SettledAnswer, StoreError, UnitAnswer,
+    WorkBatch, WorkStore,
 };
 
 use crate::{ALL, Fixture, Member, Message, World, applied, numbers, sender, stored, subscription};
@@ -38,7 +38,7 @@ pub async fn s01_an_unknown_instance_joins_and_owns_everything<F: Fixture>() {
             [(told.subscriptions[0], 0, 0), (told.subscriptions[1], 0, 0)]
         );
     }
-    let statistics = a.store.reader().statistics().await.expect("it can be read");
+    let statistics = a.statistics().await;
     assert_eq!(statistics.instances, [a.from.instance]);
     // A name that cannot be stored refuses the join whole, and the number is free.
     let mut b = world.member().await;
@@ -224,7 +224,7 @@ pub async fn s05_a_silent_instance_is_evicted_by_whoever_calls_next<F: Fixture>(
     }
     // A batch without a membership looks for nobody.
     b.ok(b.batch()).await;
-    let statistics = b.store.reader().statistics().await.expect("it can be read");
+    let statistics = b.statistics().await;
     assert_eq!(statistics.instances.len(), 2);
     let told = b.heartbeat().await;
     assert_eq!((told.alive, told.owned.len()), (1, 4));
@@ -332,7 +332,7 @@ pub async fn s08_an_evicted_instance_is_refused_and_writes_nothing<F: Fixture>()
         let refused = a.send(batch).await.map(drop);
         assert!(matches!(refused, Err(StoreError::Evicted)), "{refused:?}");
     }
-    let statistics = b.store.reader().statistics().await.expect("it can be read");
+    let statistics = b.statistics().await;
     assert_eq!(
         (statistics.messages, statistics.arrivals, statistics.dedup_keys),
         (2, 0, 0)
@@ -394,15 +394,8 @@ pub async fn s10_two_services_never_see_each_other<F: Fixture>() {
         error: "no",
     });
     assert!(applied(&a.units(&[dead]).await));
-    assert_eq!(
-        b.store
-            .reader()
-            .dead_letters(None, 9)
-            .await
-            .expect("it can be read"),
-        []
-    );
-    let statistics = b.store.reader().statistics().await.expect("it can be read");
+    assert_eq!(b.dead_letters().await, []);
+    let statistics = b.statistics().await;
     assert_eq!(
         (
             statistics.events,
@@ -778,22 +771,10 @@ pub async fn s14c_a_type_that_only_some_know_is_handled_by_them<F: Fixture>() {
     let day = world.service.unroutable_after;
     world.clock.advance(day - Duration::from_micros(1));
     old.housekeep(100).await;
-    assert_eq!(
-        old.store
-            .reader()
-            .dead_letters(None, 9)
-            .await
-            .expect("it can be read"),
-        []
-    );
+    assert_eq!(old.dead_letters().await, []);
     world.clock.advance(Duration::from_micros(1));
     old.housekeep(100).await;
-    let dead = old
-        .store
-        .reader()
-        .dead_letters(None, 9)
-        .await
-        .expect("it can be read");
+    let dead = old.dead_letters().await;
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].reason, whizbang_storage::DeadReason::Unroutable);
     assert_eq!(

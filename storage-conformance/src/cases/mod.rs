@@ -2,4 +2,6 @@
 //!
 //! The number in a name is that of the scenario it proves.
 
+pub mod appending;
 pub mod membership;
+pub mod once;
