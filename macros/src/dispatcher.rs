@@ -6,6 +6,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
 use syn::{Error, Fields, Ident, ItemStruct, LitStr, Result, Token, Type, braced};
 
+use crate::name::place_of;
 use crate::options::{OF_RECEPTOR, OF_SUBSCRIPTION, Options, listed};
 use crate::{name, routing};
 
@@ -121,7 +122,7 @@ impl Table {
 
     fn parse_route(&mut self, input: ParseStream<'_>, subscription: usize) -> Result<()> {
         let is_command = input.parse::<Ident>()? == "command";
-        let message: Type = input.parse()?;
+        let message = bare(input.parse()?);
         input.parse::<Token![=>]>()?;
         let mut receptors: Vec<Receptor> = Vec::new();
         while !input.peek(Token![;]) && !next_is(input, "with") {
@@ -235,6 +236,14 @@ pub(crate) fn next_is(input: ParseStream<'_>, word: &str) -> bool {
     input.cursor().ident().is_some_and(|(ident, _)| ident == word)
 }
 
+/// A type without the invisible brackets that it has when it comes out of another macro.
+fn bare(ty: Type) -> Type {
+    match ty {
+        Type::Group(group) => bare(*group.elem),
+        other => other,
+    }
+}
+
 /// A type as its user wrote it.
 pub(crate) fn text_of(ty: &Type) -> String {
     quote!(#ty).to_string().replace(' ', "")
@@ -276,7 +285,7 @@ fn checks(table: &Table) -> TokenStream {
                 },
                 message.span(),
             );
-            quote_spanned!(message.span()=> const _: () = ::whizbang::dispatch::#check::<#message>();)
+            quote_spanned!(place_of(message.span())=> const _: () = ::whizbang::dispatch::#check::<#message>();)
         });
     let types = table.types.iter().map(|message| {
         let rust = text_of(message);
@@ -285,7 +294,7 @@ fn checks(table: &Table) -> TokenStream {
         }
     });
     let ident = &table.item.ident;
-    quote_spanned! {ident.span()=>
+    quote_spanned! {place_of(ident.span())=>
         #(#kinds)*
         const _: () = ::whizbang::dispatch::assert_unique(&[#(#types),*]);
     }
@@ -296,10 +305,10 @@ fn has_one_receptor(table: &Table, route: &Route) -> TokenStream {
     let (impl_generics, type_generics, where_clause) = table.item.generics.split_for_impl();
     let (message, Receptor { field, ty }) = (&route.message, &route.receptors[0]);
     // At the field's name, so that a receptor that does not receive this message is reported there.
-    let receive = quote_spanned! {field.span()=>
+    let receive = quote_spanned! {place_of(field.span())=>
         ::whizbang::dispatch::Receives::<#message, _>::receive_any(&dispatcher.#field, self, cx)
     };
-    quote_spanned! {message.span()=>
+    quote_spanned! {place_of(message.span())=>
         impl #impl_generics ::whizbang::HasOneReceptorIn<#ident #type_generics> for #message #where_clause {
             type Receptor = #ty;
 

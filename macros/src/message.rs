@@ -6,7 +6,7 @@ use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
 use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, Ident, LitInt, LitStr, Member, Result, Type};
 
-use crate::name;
+use crate::name::{self, place_of};
 
 /// Which of the two is derived.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,14 +44,14 @@ pub(crate) fn expand(input: &DeriveInput, kind: Kind) -> Result<TokenStream> {
         ident.span(),
     );
     // At the type's name, so that a missing `Serialize` is reported there.
-    let encode = quote_spanned! {ident.span()=>
+    let encode = quote_spanned! {place_of(ident.span())=>
         ::whizbang::codec::encode(Self::NAME, Self::CONTENT_TYPE, self, out)
     };
-    let decode = quote_spanned! {ident.span()=>
+    let decode = quote_spanned! {place_of(ident.span())=>
         ::whizbang::message::#decode::<#ident>(version, content_type, bytes)
     };
     let check = settings.upcast_from.as_ref().map(|previous| {
-        quote_spanned! {previous.span()=>
+        quote_spanned! {place_of(previous.span())=>
             const _: () = ::whizbang::message::assert_upcast::<#ident, #previous>();
         }
     });
@@ -236,7 +236,7 @@ fn stream(input: &DeriveInput) -> Result<TokenStream> {
         return Err(Error::new(attribute.span(), text));
     }
     attribute.meta.require_path_only()?;
-    Ok(quote_spanned! {field.ty.span()=>
+    Ok(quote_spanned! {place_of(field.ty.span())=>
         ::core::option::Option::Some(::whizbang::StreamKey::stream_id(&self.#member))
     })
 }

@@ -1,5 +1,6 @@
-//! Names as they are stored.
+//! Names as they are stored, and the place where what is written for a user's token is reported.
 
+use proc_macro2::Span;
 use syn::{Error, LitStr, Result};
 
 /// What a store takes as a name by default.
@@ -22,4 +23,10 @@ pub(crate) fn check(name: &LitStr) -> Result<()> {
         return Err(Error::new(name.span(), "the name holds a NUL character"));
     }
     Ok(())
+}
+
+/// The user's token as a place, without its hygiene: what is written there still sees `self` and our own variables when
+/// the token comes out of another macro.
+pub(crate) fn place_of(token: Span) -> Span {
+    token.resolved_at(Span::call_site())
 }

@@ -6,6 +6,7 @@ use syn::spanned::Spanned;
 use syn::{GenericParam, Generics};
 
 use crate::dispatcher::{Route, Table};
+use crate::name::place_of;
 
 /// The function. The enum of futures is local to it: one variant per line that may run, with the future's type as a
 /// parameter, because futures have no names. It is as large as its largest variant; a plain receptor's is uninhabited.
@@ -66,7 +67,7 @@ fn start(route: &Route, variant: usize) -> TokenStream {
     let variant = format_ident!("R{variant}");
     if let [receptor] = &route.receptors[..] {
         let field = &receptor.field;
-        let started = quote_spanned! {field.span()=>
+        let started = quote_spanned! {place_of(field.span())=>
             ::whizbang::dispatch::Receives::<#message, _>::start(&self.#field, message, cx)
         };
         return quote! {
@@ -88,15 +89,15 @@ fn start(route: &Route, variant: usize) -> TokenStream {
         let own = if number == last {
             quote!(message)
         } else {
-            quote_spanned!(message.span()=> ::whizbang::dispatch::copy_for_next_receptor(&message))
+            quote_spanned!(place_of(message.span())=> ::whizbang::dispatch::copy_for_next_receptor(&message))
         };
-        plain.push(quote_spanned! {field.span()=>
+        plain.push(quote_spanned! {place_of(field.span())=>
             ::whizbang::dispatch::is_plain_receptor::<#message, _, _>(&self.#field)
         });
-        now.push(quote_spanned! {field.span()=>
+        now.push(quote_spanned! {place_of(field.span())=>
             ::whizbang::dispatch::receive_plain::<#message, _, _>(&self.#field, #own, cx.reborrow())
         });
-        awaited.push(quote_spanned! {field.span()=>
+        awaited.push(quote_spanned! {place_of(field.span())=>
             ::whizbang::dispatch::Receives::<#message, _>::start(&self.#field, #own, cx.reborrow()).finish().await
         });
     }
