@@ -193,8 +193,6 @@ impl Place {
         connection.pragma_update(None, "cache_size", -kib)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         connection.pragma_update(None, "trusted_schema", false)?;
-        let mapped = i64::try_from(options.mmap_bytes).unwrap_or(i64::MAX);
-        set(connection, "mmap_size", mapped)?;
         match self {
             Self::File(_) => {
                 let synchronous = match options.synchronous {
@@ -202,6 +200,8 @@ impl Place {
                     Synchronous::Normal => "NORMAL",
                 };
                 connection.pragma_update(None, "synchronous", synchronous)?;
+                let mapped = i64::try_from(options.mmap_bytes).unwrap_or(i64::MAX);
+                set(connection, "mmap_size", mapped)?;
                 let pages = options.checkpoint_bytes / u64::from(page_bytes(connection)?);
                 let pages = i64::try_from(pages).unwrap_or(i64::MAX).max(1);
                 set(connection, "wal_autocheckpoint", pages)?;
