@@ -102,6 +102,36 @@ macro_rules! __all_cases {
                 core: s36_a_long_error_text_is_cut
                 core: a_message_is_handed_out_by_the_call_that_appends_it
             }
+            reading {
+                core: s37_only_the_owner_reads
+                core: s38_both_limits_hold
+                core: s39_a_full_partition_does_not_starve_the_others
+                core: s40_a_read_can_be_made_twice
+                core: s40a_holes_are_passed_and_settled
+                core: s40b_a_message_behind_a_parked_one_says_so
+                counts_writes: s41_reading_nothing_writes_nothing
+                damage: s42_a_damaged_row_is_reported_alone
+                core: reads_stop_at_the_window
+                core: a_subscription_may_start_at_the_end
+            }
+            settling {
+                core: s43_what_is_done_does_not_come_back
+                core: s44_what_is_done_out_of_order_survives_a_crash
+                core: s44_what_is_done_out_of_order_survives_a_release
+                core: s45_when_all_is_done_nothing_is_left_above_low
+                core: s46_what_is_settled_is_settled_once
+                core: s46a_ranges_and_units_make_one_cursor
+                core: s46b_a_late_answer_of_an_earlier_attempt_is_fenced
+                core: s47_what_was_never_handed_out_is_unknown
+                core: s48_a_unit_under_another_epoch_leaves_nothing
+                core: s49_an_owner_settles_until_somebody_evicts_it
+                core: s50_a_unit_is_whole_or_not_there
+                core: s51_another_version_than_expected_is_a_conflict
+                core: s52_expectations_see_what_the_batch_has_written
+                core: s53a_what_follows_a_failed_unit_in_its_lane_is_skipped
+                core: a_unit_that_is_not_done_carries_nothing
+                core: a_partition_given_back_is_fenced_for_its_old_owner
+            }
         }
     };
 }

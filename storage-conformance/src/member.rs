@@ -43,6 +43,17 @@ impl<S: WorkStore> Member<S> {
         }
     }
 
+    /// The same process with its store wrapped, or unwrapped.
+    pub fn map<T: WorkStore>(self, wrap: impl FnOnce(S) -> T) -> Member<T> {
+        Member {
+            store: wrap(self.store),
+            from: self.from,
+            answer: self.answer,
+            subscriptions: self.subscriptions,
+            owned: self.owned,
+        }
+    }
+
     /// An empty batch, to be filled: [`send`](Self::send) gives it the next number.
     pub const fn batch(&self) -> WorkBatch<'static> {
         WorkBatch::empty(self.from)

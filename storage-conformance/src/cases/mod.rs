@@ -5,3 +5,5 @@
 pub mod appending;
 pub mod membership;
 pub mod once;
+pub mod reading;
+pub mod settling;

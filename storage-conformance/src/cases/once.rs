@@ -13,8 +13,7 @@ use crate::{
 
 /// A process whose calls can be made to fail.
 async fn faulty<F: Fixture>(world: &mut World<F>) -> Member<Faulty<F::Store>> {
-    let plain = world.member().await;
-    let mut member = Member::new(Faulty::new(plain.store), plain.from);
+    let mut member = world.member().await.map(Faulty::new);
     member.join(Some("group"), &[subscription("all")], &[]).await;
     member
 }
