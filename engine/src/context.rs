@@ -474,3 +474,184 @@ impl Cancellation {
         let _ = self.0.wait_for(|told| *told).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+    use whizbang_storage::{
+        Condition, ContentType, Epoch, Handed, LaneState, Origin, Partition, Position, SubscriptionId,
+    };
+
+    use super::*;
+    use crate::message::{Headers, MetadataView, StreamKey};
+    use crate::{Command, Event};
+
+    #[derive(Serialize, Deserialize, Event)]
+    #[message(name = "happened", version = 1)]
+    struct Happened;
+
+    #[derive(Serialize, Deserialize, Command)]
+    #[message(name = "do", version = 1)]
+    struct Do;
+
+    fn id(number: u128) -> MessageId {
+        MessageId::from_bits(number.try_into().unwrap())
+    }
+
+    fn unit() -> Unit {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+            .parse()
+            .unwrap();
+        let mut headers = Headers::new();
+        headers.set("tenant", "acme").unwrap();
+        let mut metadata = Vec::new();
+        MetadataView {
+            traceparent: Some(trace),
+            headers: headers.view(),
+        }
+        .encode_into(&mut metadata);
+        let handed = Handed {
+            id: id(7),
+            stream: Some(5_u8.stream_id()),
+            version: Some(Version(12)),
+            kind: MessageKind::Event,
+            type_name: "happened",
+            type_version: 1,
+            content_type: ContentType::JSON,
+            payload: b"null",
+            metadata: &metadata,
+            correlation: id(8).into(),
+            causation: Some(id(9)),
+            subscription: SubscriptionId(1),
+            partition: Partition(2),
+            position: Position(3),
+            epoch: Epoch(4),
+            attempt: 6,
+            origin: Origin::Replay,
+            lane: LaneState::Free,
+            condition: Condition::Whole,
+        };
+        let mut unit = Unit::default();
+        unit.begin(&handed, None).unwrap();
+        unit
+    }
+
+    #[test]
+    fn a_receptor_learns_everything_about_its_message() {
+        let mut unit = unit();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        unit.occasion.deadline = Some(deadline);
+        let cx = Context::collecting(&mut unit);
+        assert_eq!(
+            (cx.message_id(), cx.stream()),
+            (Some(id(7)), Some(5_u8.stream_id()))
+        );
+        assert_eq!(
+            (cx.correlation(), cx.causation()),
+            (Some(id(8).into()), Some(id(9)))
+        );
+        assert_eq!(
+            (cx.version(), cx.attempt(), cx.is_replay()),
+            (Some(Version(12)), 6, true)
+        );
+        assert_eq!(cx.headers().value_of("tenant"), Some("acme"));
+        assert_eq!(cx.traceparent().unwrap().parent_id().get(), 0x00f0_67aa_0ba9_02b7);
+        assert_eq!((cx.deadline(), cx.is_cancelled()), (Some(deadline), false));
+    }
+
+    #[test]
+    fn a_direct_call_has_no_message_and_its_first_attempt() {
+        let mut cx = Context::none();
+        assert_eq!(
+            (cx.message_id(), cx.stream(), cx.correlation(), cx.traceparent()),
+            (None, None, None, None)
+        );
+        assert_eq!(
+            (cx.attempt(), cx.is_replay(), cx.deadline(), cx.is_cancelled()),
+            (1, false, None, false)
+        );
+        assert!(cx.headers().is_empty());
+        assert!(matches!(cx.send(&Do), Err(EmitError::NoEngine { name: "do" })));
+        assert!(matches!(
+            cx.expect_version(1_u8.stream_id(), Version(1)),
+            Err(EmitError::NoEngine { .. })
+        ));
+    }
+
+    #[test]
+    fn each_way_to_emit_says_what_it_is_called_for() {
+        let mut unit = unit();
+        let mut cx = Context::collecting(&mut unit);
+        let hour = Duration::from_secs(3_600);
+        cx.publish(&Happened).unwrap();
+        cx.publish_in(hour, &Happened).unwrap();
+        cx.publish_once("p", &Happened).unwrap();
+        cx.send(&Do).unwrap();
+        cx.send_in(hour, &Do).unwrap();
+        let last = cx.send_once(b"s", &Do).unwrap();
+        let view = unit.view();
+        let said: Vec<_> = view
+            .emits()
+            .map(|emit| (emit.type_name, emit.due_in, emit.dedup))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                ("happened", None, None),
+                ("happened", Some(hour), None),
+                ("happened", None, Some(&b"p"[..])),
+                ("do", None, None),
+                ("do", Some(hour), None),
+                ("do", None, Some(b"s")),
+            ]
+        );
+        assert_eq!(view.emits().last().unwrap().id, last);
+    }
+
+    #[tokio::test]
+    async fn a_handler_is_told_to_stop() {
+        let cancel = Cancel::new();
+        let mut unit = unit();
+        unit.set_cancellation(cancel.cancellation());
+        let cx = Context::collecting(&mut unit);
+        let told = cx.cancelled();
+        assert!(!cx.is_cancelled());
+        cancel.cancel();
+        assert!(cx.is_cancelled());
+        told.await;
+        cx.cancelled().await;
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_gone_tells_handlers_to_stop() {
+        let mut unit = unit();
+        unit.set_cancellation(Cancel::new().cancellation());
+        let cx = Context::collecting(&mut unit);
+        assert!(cx.is_cancelled());
+        cx.cancelled().await;
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_is_seen_by_those_who_ask() {
+        let mut unit = unit();
+        unit.occasion.deadline = Some(Instant::now());
+        assert!(Context::collecting(&mut unit).is_cancelled());
+    }
+
+    #[test]
+    fn a_context_that_was_lent_goes_on_afterwards() {
+        let mut unit = unit();
+        let mut cx = Context::collecting(&mut unit);
+        let helper = |mut cx: Context<'_>| cx.publish(&Happened).map(drop);
+        helper(cx.reborrow()).unwrap();
+        cx.publish(&Happened).unwrap();
+        assert_eq!(unit.len(), 2);
+    }
+
+    #[test]
+    fn units_and_contexts_may_cross_threads() {
+        fn crosses<T: Send>() {}
+        crosses::<Unit>();
+        crosses::<Context<'_>>();
+    }
+}

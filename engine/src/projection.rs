@@ -371,3 +371,6 @@ impl Entry {
         ENTRY_BYTES + key.len() + self.cached.as_ref().map_or(0, |(_, state)| state.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -569,3 +569,6 @@ pub(crate) const fn assert_kind<M: Message>(kind: MessageKind) {
         "this message's `KIND` contradicts its trait: a `Command` has `MessageKind::Command`, an `Event` `MessageKind::Event`"
     );
 }
+
+#[cfg(test)]
+mod tests;

@@ -592,3 +592,40 @@ fn lines_for_receptors_may_also_stand_in_a_block_of_that_name() {
     assert_eq!(receptors.on_dead, OnDead::Halt);
     assert!(App::options(0, App::resolve("sums.added").unwrap()).is_some());
 }
+
+/// A table may be written by another macro.
+mod inside_a_macro {
+    use super::*;
+
+    macro_rules! service {
+        ($name:ident { $($field:ident: $receptor:ty),* } $($message:ty => $to:ident),*) => {
+            dispatcher! {
+                #[derive(Default)]
+                struct $name { $($field: $receptor),* }
+                $(event $message => $to;)*
+                subscription "both" {
+                    $(event $message => $to, other;)*
+                }
+            }
+        };
+    }
+    service!(App { sums: Sums, other: Audit } Added => sums);
+
+    #[test]
+    fn it_is_the_same_table() {
+        let app = App::default();
+        let added = stored(&Added { sum: 4 });
+        let kind = App::resolve("sums.added").unwrap();
+        for subscription in [0, 1] {
+            let routed = app.route(subscription, kind, &added.handed(), Context::none());
+            assert!(matches!(routed, Routed::Done(Ok(()))));
+        }
+        assert_eq!(
+            (
+                app.sums.log.lock().unwrap().len(),
+                app.other.log.lock().unwrap().len()
+            ),
+            (2, 1)
+        );
+    }
+}
