@@ -1,0 +1,260 @@
+//! Measures the whole lifecycle of messages in a SQLite file, with a raw floor beside it.
+//!
+//! ```text
+//! cargo run --release -p whizbang-storage-sqlite --example lifecycle -- [seconds per row] [directory]
+//! ```
+//!
+//! *floor*: plain rusqlite, one table, a row inserted per message and a range deleted per batch, the same file settings.
+//! *exchange*: `process_work_batch`: append with hand-out, the ranges of the batch before settled, housekeeping. At the end the
+//! database itself is asked whether everything was stored, settled and removed.
+
+use std::num::NonZeroU128;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, params};
+use whizbang_storage::*;
+use whizbang_storage_sqlite::{SqliteOptions, SqliteStore};
+
+type Failure = Box<dyn std::error::Error>;
+
+/// What one row of the table measures.
+#[derive(Clone, Copy)]
+struct Load {
+    payload_bytes: usize,
+    batch: usize,
+    streams: usize,
+}
+
+fn main() -> Result<(), Failure> {
+    let mut arguments = std::env::args().skip(1);
+    let seconds: f64 = arguments.next().map_or(Ok(3.0), |seconds| seconds.parse())?;
+    let directory = match arguments.next() {
+        Some(directory) => tempfile::tempdir_in(directory)?,
+        None => tempfile::tempdir()?,
+    };
+    let lasting = Duration::from_secs_f64(seconds);
+    println!("payload  batch  streams |    floor msg/s   MB/s | exchange msg/s   MB/s  µs/batch | ratio");
+    for load in [
+        load(120, 100, 10_000),
+        load(120, 1_000, 10_000),
+        load(120, 4_000, 10_000),
+        load(120, 4_000, 1),
+        load(10_240, 1_000, 10_000),
+        load(10_240, 100, 10_000),
+    ] {
+        let floor = floor(&directory.path().join("floor.db"), load, lasting)?;
+        let ours = exchange(&directory.path().join("ours.db"), load, lasting)?;
+        let bandwidth = |rate: f64| rate * load.payload_bytes as f64 / 1e6;
+        println!(
+            "{:>7} {:>6} {:>8} | {:>14.0} {:>6.1} | {:>14.0} {:>6.1} {:>9.0} | {:>5.2}",
+            load.payload_bytes,
+            load.batch,
+            load.streams,
+            floor,
+            bandwidth(floor),
+            ours,
+            bandwidth(ours),
+            load.batch as f64 / ours * 1e6,
+            ours / floor
+        );
+    }
+    empty(&directory.path().join("empty.db"), lasting)
+}
+
+fn load(payload_bytes: usize, batch: usize, streams: usize) -> Load {
+    Load {
+        payload_bytes,
+        batch,
+        streams,
+    }
+}
+
+/// Messages a second through one table.
+fn floor(path: &Path, load: Load, lasting: Duration) -> Result<f64, Failure> {
+    // A store makes the file, so that page size, log and durability are the same.
+    let sql = SqliteStore::open(path)?.connect()?;
+    sql.execute_batch("CREATE TABLE message (id INTEGER PRIMARY KEY, stream BLOB, payload BLOB);")?;
+    let payload = vec![b'x'; load.payload_bytes];
+    let mut insert = sql.prepare("INSERT INTO message (id, stream, payload) VALUES (?1, ?2, ?3)")?;
+    let mut delete = sql.prepare("DELETE FROM message WHERE id BETWEEN ?1 AND ?2")?;
+    let (mut count, started) = (0u64, Instant::now());
+    while started.elapsed() < lasting {
+        sql.execute_batch("BEGIN IMMEDIATE")?;
+        let first = count + 1;
+        for _ in 0..load.batch {
+            count += 1;
+            let stream = (count % load.streams as u64).to_be_bytes();
+            insert.execute(params![count as i64, &stream[..], &payload])?;
+        }
+        let batch = load.batch as i64;
+        delete.execute([first as i64 - batch, first as i64 - 1])?;
+        sql.execute_batch("COMMIT")?;
+    }
+    let rate = count as f64 / started.elapsed().as_secs_f64();
+    drop((insert, delete));
+    remove(path)?;
+    Ok(rate)
+}
+
+/// Messages a second through `process_work_batch`.
+fn exchange(path: &Path, load: Load, lasting: Duration) -> Result<f64, Failure> {
+    let mut sender = Bench::join(path)?;
+    let payload = vec![b'x'; load.payload_bytes];
+    let streams: Vec<StreamId> = (0..load.streams).map(|n| StreamId::from_key(n.to_string())).collect();
+    let mut appends: Vec<Append<'_>> = Vec::new();
+    let mut settled = Vec::new();
+    let mut given = vec![0u64; 128];
+    let mut done = vec![0u64; 128];
+    let (mut count, started) = (0u64, Instant::now());
+    while started.elapsed() < lasting || count == 0 {
+        appends.clear();
+        for _ in 0..load.batch {
+            count += 1;
+            appends.push(message(count, streams[fastrand::usize(..load.streams)], &payload));
+        }
+        sender.ranges(&given, &mut done, &mut settled);
+        sender.send(&appends, &settled)?;
+        for (append, answer) in appends.iter().zip(&sender.answer.appends) {
+            let AppendAnswer::Stored { position, handed_out: true, .. } = answer else {
+                return Err(format!("not handed out: {answer:?}").into());
+            };
+            let partition = append.lane().partition(128).0 as usize;
+            given[partition] = position.0;
+        }
+    }
+    let rate = count as f64 / started.elapsed().as_secs_f64();
+    sender.ranges(&given, &mut done, &mut settled);
+    sender.send(&[], &settled)?;
+    let statistics = block_on(sender.store.reader().statistics())?;
+    let stored: u64 = given.iter().sum();
+    if stored != count || statistics.messages != 0 || statistics.subscriptions[0].lag != 0 {
+        return Err(format!("{count} sent, {stored} stored, left over: {statistics:?}").into());
+    }
+    drop(sender);
+    remove(path)?;
+    Ok(rate)
+}
+
+/// What an exchange costs that carries nothing.
+fn empty(path: &Path, lasting: Duration) -> Result<(), Failure> {
+    let mut sender = Bench::join(path)?;
+    let (mut count, started) = (0u32, Instant::now());
+    while started.elapsed() < lasting {
+        sender.send(&[], &[])?;
+        count += 1;
+    }
+    let each = started.elapsed() / count;
+    drop(sender);
+    let options = SqliteOptions::default();
+    let sql = options.open(path)?.connect()?;
+    sql.execute_batch("CREATE TABLE one (n INTEGER); INSERT INTO one VALUES (0);")?;
+    let mut update = sql.prepare("UPDATE one SET n = n + 1")?;
+    let (mut count, started) = (0u32, Instant::now());
+    while started.elapsed() < lasting {
+        update.execute([])?;
+        count += 1;
+    }
+    println!("empty exchange {each:?}, one updated row {:?}", started.elapsed() / count);
+    Ok(())
+}
+
+struct Bench {
+    store: SqliteStore,
+    number: u64,
+    subscription: SubscriptionId,
+    answer: Answer,
+}
+
+impl Bench {
+    fn join(path: &Path) -> Result<Self, Failure> {
+        let mut bench = Self {
+            store: SqliteStore::open(path)?,
+            number: 0,
+            subscription: SubscriptionId(0),
+            answer: Answer::default(),
+        };
+        let batch = WorkBatch {
+            membership: Some(Membership::Join(Join {
+                group: Some("g"),
+                subscriptions: &[SubscriptionSpec {
+                    name: "s",
+                    start: StartAt::First,
+                    on_dead: OnDead::Skip,
+                    attempts_max: 10,
+                }],
+                types: &[],
+            })),
+            ..WorkBatch::empty(bench.next())
+        };
+        block_on(bench.store.process_work_batch(&batch, &mut bench.answer))?;
+        let told = bench.answer.membership.as_ref().ok_or("a join is answered")?;
+        bench.subscription = told.subscriptions[0];
+        Ok(bench)
+    }
+
+    fn next(&mut self) -> Sender {
+        self.number += 1;
+        Sender {
+            instance: InstanceId::from_bits(NonZeroU128::MIN),
+            start_token: 1,
+            number: self.number,
+        }
+    }
+
+    fn send(&mut self, appends: &[Append<'_>], settled: &[Settled]) -> Result<(), Failure> {
+        let batch = WorkBatch {
+            appends,
+            settled,
+            housekeeping: Some(1 << 20),
+            ..WorkBatch::empty(self.next())
+        };
+        Ok(block_on(self.store.process_work_batch(&batch, &mut self.answer))?)
+    }
+
+    /// A range for each partition that was given more than is done.
+    fn ranges(&self, given: &[u64], done: &mut [u64], settled: &mut Vec<Settled>) {
+        settled.clear();
+        for (partition, (given, done)) in given.iter().zip(done).enumerate() {
+            if *given > *done {
+                settled.push(Settled {
+                    subscription: self.subscription,
+                    partition: Partition(partition as u32),
+                    epoch: Epoch(1),
+                    first: Position(*done + 1),
+                    last: Position(*given),
+                });
+                *done = *given;
+            }
+        }
+    }
+}
+
+fn message<'p>(number: u64, stream: StreamId, payload: &'p [u8]) -> Append<'p> {
+    let id = MessageId::from_bits(NonZeroU128::MIN.saturating_add(u128::from(number) << 64));
+    Append {
+        id,
+        stream: Some(stream),
+        kind: MessageKind::Command,
+        type_name: "bench.message",
+        type_version: 1,
+        content_type: ContentType::JSON,
+        payload,
+        correlation: id.into(),
+        causation: None,
+        metadata: b"",
+        dedup: None,
+        due_in: None,
+        hand_out: HandOut::Now,
+    }
+}
+
+/// A batch never waits for anything but the disk, so its future is done when it is first polled; the reader's is not.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime without drivers always starts").block_on(future)
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    std::fs::remove_file(path)
+}
