@@ -35,7 +35,7 @@ impl Fences {
     pub(crate) fn light(self, edge: Edge) {
         match self {
             // Where the checker runs this does nothing at all: a model without a handshake must hold without it.
-            Fences::Asymmetric => std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst),
+            Fences::Asymmetric => crate::sync::compiler_fence(),
             Fences::Symmetric => edge.fence(End::Gives),
         }
     }

@@ -588,7 +588,7 @@ fn waiting_for_room_while_all_stripes_are_taken_gives_others_a_turn() {
 fn an_arena_comes_back_empty_and_no_larger_than_allowed() {
     let pool = ArenaPool::new(1, 64 * 1024);
     let arena = pool.take();
-    arena.alloc_slice_fill_copy(1_000_000, 1_u8);
+    arena.alloc_layout(std::alloc::Layout::new::<[u8; 1_000_000]>());
     drop(arena);
     let arena = pool.take();
     let kept = arena.allocated_bytes();

@@ -14,7 +14,7 @@
 //!
 //! # To model your own use
 //!
-//! Write a function that makes the rings, spawns every participant, joins them and asserts; add it to [`models`]
+//! Write a function that makes the rings, spawns every participant, joins them and asserts; add it to `models::MODELS`
 //! with the twins that it can tell apart. What works: capacity for two records and one more than fits; three
 //! threads at most, besides the one that joins; nobody loops until something succeeds, unless a wake-up bounds the
 //! loop. A lost wake-up needs no assertion: loom reports that all threads are blocked.
