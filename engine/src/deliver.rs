@@ -100,9 +100,15 @@ impl Delivering<'_> {
     fn appended(&mut self, append: &Append<'_>, answered: &AppendAnswer, out: &mut Handout, now: Instant) {
         let partition = append.lane().partition(self.shared.partitions);
         match *answered {
-            AppendAnswer::Stored { position, version, handed_out } => {
+            AppendAnswer::Stored {
+                position,
+                version,
+                handed_out,
+            } => {
                 self.flows.appended(partition, position, handed_out);
-                let Some(epoch) = self.flows.epoch(partition).filter(|_| handed_out) else { return };
+                let Some(epoch) = self.flows.epoch(partition).filter(|_| handed_out) else {
+                    return;
+                };
                 for flow in 0..self.flows.subscriptions().len() {
                     if !(self.wants)(flow as u32, append.type_name) {
                         self.flows.done(flow, partition, epoch, position);
@@ -130,7 +136,9 @@ impl Delivering<'_> {
                         lane: LaneState::Free,
                         condition: Condition::Whole,
                     });
-                    out.of[worker_of(partition, self.workers)].items.push((index as u32, flow as u32));
+                    out.of[worker_of(partition, self.workers)]
+                        .items
+                        .push((index as u32, flow as u32));
                     self.flows.handed(partition, epoch);
                 }
             }
@@ -147,7 +155,9 @@ impl Delivering<'_> {
         for (read, answered) in batch.reads.iter().zip(&answer.reads) {
             match answered {
                 ReadAnswer::Messages { messages, through } => {
-                    let positions = messages.clone().filter_map(|index| out.page.get(index).map(|m| m.position));
+                    let positions = messages
+                        .clone()
+                        .filter_map(|index| out.page.get(index).map(|m| m.position));
                     self.flows.read(read, *through, positions);
                     for index in messages.clone() {
                         self.give(index, out);
@@ -165,13 +175,17 @@ impl Delivering<'_> {
         let Some(handed) = out.page.get(index) else { return };
         let (partition, epoch, position) = (handed.partition, handed.epoch, handed.position);
         let subscriptions = self.flows.subscriptions();
-        let Some(flow) = subscriptions.iter().position(|id| *id == handed.subscription) else { return };
+        let Some(flow) = subscriptions.iter().position(|id| *id == handed.subscription) else {
+            return;
+        };
         let is_plain_flow = handed.origin == Origin::Log && handed.condition == Condition::Whole;
         if is_plain_flow && !(self.wants)(flow as u32, handed.type_name) {
             self.flows.done(flow, partition, epoch, position);
             return;
         }
-        out.of[worker_of(partition, self.workers)].items.push((index as u32, flow as u32));
+        out.of[worker_of(partition, self.workers)]
+            .items
+            .push((index as u32, flow as u32));
         self.flows.handed(partition, epoch);
     }
 
@@ -200,7 +214,8 @@ impl Delivering<'_> {
             }
             if outcome == Outcome::Settled || outcome == Outcome::Lost {
                 settled += 1;
-                self.flows.settled(tracked.head.delivery.partition, tracked.head.delivery.epoch);
+                self.flows
+                    .settled(tracked.head.delivery.partition, tracked.head.delivery.epoch);
             }
             if let Some(share) = out.of.get_mut(tracked.head.worker as usize) {
                 share.outcomes.push(outcome);
@@ -225,14 +240,15 @@ fn outcome(answered: &UnitAnswer) -> Outcome {
 fn refusal(answered: &UnitAnswer) -> Option<Refused> {
     match answered {
         UnitAnswer::Applied { .. } => None,
-        UnitAnswer::StreamConflict { stream, actual } => {
-            Some(Refused::StreamConflict { stream: *stream, actual: *actual })
-        }
+        UnitAnswer::StreamConflict { stream, actual } => Some(Refused::StreamConflict {
+            stream: *stream,
+            actual: *actual,
+        }),
         UnitAnswer::ProjectionConflict { .. } => Some(Refused::ProjectionConflict),
         UnitAnswer::Refused(why) => Some(Refused::ByStore(*why)),
         // A unit without a delivery belongs to no lane and fences nothing.
-        UnitAnswer::Fenced | UnitAnswer::Skipped | UnitAnswer::AlreadySettled | UnitAnswer::Unknown => {
-            Some(Refused::Encoding("the store answered as if it settled something".to_owned()))
-        }
+        UnitAnswer::Fenced | UnitAnswer::Skipped | UnitAnswer::AlreadySettled | UnitAnswer::Unknown => Some(
+            Refused::Encoding("the store answered as if it settled something".to_owned()),
+        ),
     }
 }

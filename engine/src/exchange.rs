@@ -28,7 +28,11 @@ pub(crate) enum Exchanged {
 
 impl<S: WorkStore> Exchange<S> {
     pub(crate) fn new(store: S, instance: InstanceId, retry_max: Duration) -> Self {
-        Self { store, from: first(instance), retry_max }
+        Self {
+            store,
+            from: first(instance),
+            retry_max,
+        }
     }
 
     pub(crate) fn store(&self) -> &S {
@@ -46,7 +50,11 @@ impl<S: WorkStore> Exchange<S> {
     }
 
     /// Sends the batch once.
-    pub(crate) async fn once(&mut self, batch: &WorkBatch<'_>, answer: &mut Answer) -> Result<(), StoreError> {
+    pub(crate) async fn once(
+        &mut self,
+        batch: &WorkBatch<'_>,
+        answer: &mut Answer,
+    ) -> Result<(), StoreError> {
         debug_assert_eq!(batch.from, self.from, "a batch carries the next number");
         answer.clear();
         self.store.process_work_batch(batch, answer).await?;
@@ -92,5 +100,9 @@ pub(crate) enum Patience {
 }
 
 fn first(instance: InstanceId) -> Sender {
-    Sender { instance, start_token: fastrand::u64(..), number: 1 }
+    Sender {
+        instance,
+        start_token: fastrand::u64(..),
+        number: 1,
+    }
 }

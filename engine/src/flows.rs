@@ -67,7 +67,11 @@ impl Flows {
 
     /// Brings the owned partitions in line with the store's list, and says what changed.
     pub(crate) fn owned(&mut self, answer: &MembershipAnswer, mut changed: impl FnMut(Change)) {
-        let count = answer.owned.last().map_or(0, |last| last.partition.0 as usize + 1).max(self.partitions.len());
+        let count = answer
+            .owned
+            .last()
+            .map_or(0, |last| last.partition.0 as usize + 1)
+            .max(self.partitions.len());
         self.partitions.resize_with(count, || None);
         let mut listed = answer.owned.iter().peekable();
         for number in 0..count {
@@ -85,7 +89,8 @@ impl Flows {
                 changed(Change::Lost(partition));
             }
             if let Some(owned) = owned {
-                let place = |id: &SubscriptionId| owned.cursors.iter().find(|cursor| cursor.subscription == *id);
+                let place =
+                    |id: &SubscriptionId| owned.cursors.iter().find(|cursor| cursor.subscription == *id);
                 let flow = |id| Flow {
                     place: place(id).map_or(owned.head, |cursor| cursor.read_from),
                     paused: false,
@@ -102,7 +107,11 @@ impl Flows {
                 changed(Change::Gained(partition));
             }
         }
-        self.touched.retain(|partition| self.partitions[partition.0 as usize].as_ref().is_some_and(|held| held.touched));
+        self.touched.retain(|partition| {
+            self.partitions[partition.0 as usize]
+                .as_ref()
+                .is_some_and(|held| held.touched)
+        });
     }
 
     /// The epoch under which a partition is owned.
@@ -114,7 +123,9 @@ impl Flows {
     pub(crate) fn keepable(&self) -> impl Iterator<Item = (Partition, Epoch)> {
         let numbered = self.partitions.iter().enumerate().rev();
         numbered.filter_map(|(number, slot)| {
-            slot.as_ref().filter(|held| !held.giving_back).map(|held| (Partition(number as u32), held.epoch))
+            slot.as_ref()
+                .filter(|held| !held.giving_back)
+                .map(|held| (Partition(number as u32), held.epoch))
         })
     }
 
@@ -128,7 +139,11 @@ impl Flows {
     /// Whether a message appended now would be the next one of every flow of its partition.
     pub(crate) fn caught_up(&self, partition: Partition) -> bool {
         let next = |held: &OwnedPartition| {
-            !held.giving_back && held.flows.iter().all(|flow| !flow.paused && flow.place == held.head)
+            !held.giving_back
+                && held
+                    .flows
+                    .iter()
+                    .all(|flow| !flow.paused && flow.place == held.head)
         };
         self.held(partition).is_some_and(next)
     }
@@ -138,7 +153,9 @@ impl Flows {
         if let Some(held) = self.held_mut(partition) {
             held.head = held.head.max(position);
             if handed_out {
-                held.flows.iter_mut().for_each(|flow| flow.place = flow.place.max(position));
+                held.flows
+                    .iter_mut()
+                    .for_each(|flow| flow.place = flow.place.max(position));
             }
         }
     }
@@ -151,7 +168,13 @@ impl Flows {
     }
 
     /// Adds a finished position, if its partition is still owned under that epoch; says whether it is.
-    pub(crate) fn done(&mut self, flow: usize, partition: Partition, epoch: Epoch, position: Position) -> bool {
+    pub(crate) fn done(
+        &mut self,
+        flow: usize,
+        partition: Partition,
+        epoch: Epoch,
+        position: Position,
+    ) -> bool {
         self.done_range(flow, partition, epoch, position, position)
     }
 
@@ -164,11 +187,19 @@ impl Flows {
         first: Position,
         last: Position,
     ) -> bool {
-        let Some(held) = self.partitions.get_mut(partition.0 as usize).and_then(Option::as_mut) else { return false };
+        let Some(held) = self
+            .partitions
+            .get_mut(partition.0 as usize)
+            .and_then(Option::as_mut)
+        else {
+            return false;
+        };
         if held.epoch != epoch {
             return false;
         }
-        let Some(flow) = held.flows.get_mut(flow) else { return false };
+        let Some(flow) = held.flows.get_mut(flow) else {
+            return false;
+        };
         flow.done.push(first, last);
         self.done_count += 1;
         if !held.touched && !flow.done.is_empty() {
@@ -193,7 +224,10 @@ impl Flows {
 
     /// Counts a message that a worker will not ask about again.
     pub(crate) fn settled(&mut self, partition: Partition, epoch: Epoch) {
-        if let Some(held) = self.held_mut(partition).filter(|held| held.epoch == epoch && held.in_flight > 0) {
+        if let Some(held) = self
+            .held_mut(partition)
+            .filter(|held| held.epoch == epoch && held.in_flight > 0)
+        {
             held.in_flight -= 1;
             self.in_flight -= 1;
         }
@@ -223,13 +257,21 @@ impl Flows {
         self.done_count = 0;
         let mut positions = 0;
         for partition in self.touched.drain(..) {
-            let Some(held) = self.partitions[partition.0 as usize].as_mut() else { continue };
+            let Some(held) = self.partitions[partition.0 as usize].as_mut() else {
+                continue;
+            };
             held.touched = false;
             let epoch = held.epoch;
             for (flow, &subscription) in held.flows.iter_mut().zip(&self.subscriptions) {
                 flow.done.drain(|first, last| {
                     positions += last.0 - first.0 + 1;
-                    take(Settled { subscription, partition, epoch, first, last });
+                    take(Settled {
+                        subscription,
+                        partition,
+                        epoch,
+                        first,
+                        last,
+                    });
                 });
             }
         }
@@ -252,12 +294,17 @@ impl Flows {
             return;
         }
         let reads = waiting.min(READS_MAX).min(budget.messages);
-        let limit = Limit { messages: budget.messages / reads, bytes: (budget.bytes / reads).max(1) };
+        let limit = Limit {
+            messages: budget.messages / reads,
+            bytes: (budget.bytes / reads).max(1),
+        };
         let count = self.partitions.len();
         let mut left = reads;
         for step in 0..count {
             let number = (self.turn + step) % count;
-            let Some(held) = self.partitions[number].as_ref().filter(|held| !held.giving_back) else { continue };
+            let Some(held) = self.partitions[number].as_ref().filter(|held| !held.giving_back) else {
+                continue;
+            };
             for (flow, &subscription) in held.flows.iter().zip(&self.subscriptions) {
                 if left == 0 {
                     self.turn = number;
@@ -265,7 +312,13 @@ impl Flows {
                 }
                 if behind(flow, held) {
                     let partition = Partition(number as u32);
-                    take(Read { subscription, partition, epoch: held.epoch, after: flow.place, limit });
+                    take(Read {
+                        subscription,
+                        partition,
+                        epoch: held.epoch,
+                        after: flow.place,
+                        limit,
+                    });
                     left -= 1;
                 }
             }
@@ -274,11 +327,19 @@ impl Flows {
 
     /// Takes note of how far a read looked; the positions it passed over and did not return count as done.
     pub(crate) fn read(&mut self, read: &Read, through: Position, returned: impl Iterator<Item = Position>) {
-        let Some(index) = self.subscriptions.iter().position(|id| *id == read.subscription) else { return };
+        let Some(index) = self.subscriptions.iter().position(|id| *id == read.subscription) else {
+            return;
+        };
         let mut expected = read.after.next();
         for position in returned {
             if expected < position {
-                self.done_range(index, read.partition, read.epoch, expected, Position(position.0 - 1));
+                self.done_range(
+                    index,
+                    read.partition,
+                    read.epoch,
+                    expected,
+                    Position(position.0 - 1),
+                );
             }
             expected = position.next();
         }
@@ -292,7 +353,9 @@ impl Flows {
 
     /// Takes note that a subscription is paused, until [`ask_paused_again`](Self::ask_paused_again).
     pub(crate) fn pause(&mut self, subscription: SubscriptionId) {
-        let Some(index) = self.subscriptions.iter().position(|id| *id == subscription) else { return };
+        let Some(index) = self.subscriptions.iter().position(|id| *id == subscription) else {
+            return;
+        };
         for held in self.partitions.iter_mut().flatten() {
             held.flows[index].paused = true;
         }
@@ -300,7 +363,11 @@ impl Flows {
 
     /// Lets paused flows be asked again; a heartbeat does so.
     pub(crate) fn ask_paused_again(&mut self) {
-        self.partitions.iter_mut().flatten().flat_map(|held| &mut held.flows).for_each(|flow| flow.paused = false);
+        self.partitions
+            .iter_mut()
+            .flatten()
+            .flat_map(|held| &mut held.flows)
+            .for_each(|flow| flow.paused = false);
     }
 
     fn held(&self, partition: Partition) -> Option<&OwnedPartition> {
@@ -308,13 +375,19 @@ impl Flows {
     }
 
     fn held_mut(&mut self, partition: Partition) -> Option<&mut OwnedPartition> {
-        self.partitions.get_mut(partition.0 as usize).and_then(Option::as_mut)
+        self.partitions
+            .get_mut(partition.0 as usize)
+            .and_then(Option::as_mut)
     }
 }
 
 impl OwnedPartition {
     fn is_behind(&self) -> bool {
-        !self.giving_back && self.flows.iter().any(|flow| !flow.paused && flow.place < self.head)
+        !self.giving_back
+            && self
+                .flows
+                .iter()
+                .any(|flow| !flow.paused && flow.place < self.head)
     }
 }
 
@@ -326,21 +399,41 @@ mod tests {
     const ME: SubscriptionId = SubscriptionId(7);
 
     fn owned(partition: u32, epoch: u64, head: u64, read_from: u64) -> Owned {
-        let cursor = CursorAt { subscription: ME, low: Position(0), read_from: Position(read_from) };
-        Owned { partition: Partition(partition), epoch: Epoch(epoch), head: Position(head), cursors: vec![cursor] }
+        let cursor = CursorAt {
+            subscription: ME,
+            low: Position(0),
+            read_from: Position(read_from),
+        };
+        Owned {
+            partition: Partition(partition),
+            epoch: Epoch(epoch),
+            head: Position(head),
+            cursors: vec![cursor],
+        }
     }
 
     fn flows(list: Vec<Owned>) -> Flows {
         let mut flows = Flows::default();
         flows.joined(&[ME]);
-        flows.owned(&MembershipAnswer { owned: list, ..Default::default() }, |_| ());
+        flows.owned(
+            &MembershipAnswer {
+                owned: list,
+                ..Default::default()
+            },
+            |_| (),
+        );
         flows
     }
 
     fn reads(flows: &mut Flows, messages: usize) -> Vec<(u32, u64, usize)> {
         let mut out = Vec::new();
-        let budget = Limit { messages, bytes: 1 << 20 };
-        flows.reads(budget, |read| out.push((read.partition.0, read.after.0, read.limit.messages)));
+        let budget = Limit {
+            messages,
+            bytes: 1 << 20,
+        };
+        flows.reads(budget, |read| {
+            out.push((read.partition.0, read.after.0, read.limit.messages))
+        });
         out
     }
 
@@ -348,7 +441,10 @@ mod tests {
     fn gained_and_lost_partitions_are_told_once() {
         let mut flows = flows(vec![owned(0, 1, 0, 0), owned(3, 1, 0, 0)]);
         let mut changes = Vec::new();
-        let answer = MembershipAnswer { owned: vec![owned(1, 1, 0, 0), owned(3, 2, 0, 0)], ..Default::default() };
+        let answer = MembershipAnswer {
+            owned: vec![owned(1, 1, 0, 0), owned(3, 2, 0, 0)],
+            ..Default::default()
+        };
         flows.owned(&answer, |change| changes.push(change));
         assert_eq!(
             changes,
@@ -384,9 +480,17 @@ mod tests {
     #[test]
     fn holes_that_a_read_passes_count_as_done() {
         let mut flows = flows(vec![owned(0, 1, 10, 0)]);
-        let limit = Limit { messages: 10, bytes: 10 };
-        let read =
-            Read { subscription: ME, partition: Partition(0), epoch: Epoch(1), after: Position(0), limit };
+        let limit = Limit {
+            messages: 10,
+            bytes: 10,
+        };
+        let read = Read {
+            subscription: ME,
+            partition: Partition(0),
+            epoch: Epoch(1),
+            after: Position(0),
+            limit,
+        };
         flows.read(&read, Position(9), [2, 3, 7].into_iter().map(Position));
         let mut ranges = Vec::new();
         let positions = flows.take_done(|settled| ranges.push((settled.first.0, settled.last.0)));

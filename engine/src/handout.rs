@@ -80,7 +80,9 @@ impl Handouts {
     fn reclaim(&mut self) {
         let free = &mut self.free;
         self.given.retain_mut(|handout| {
-            let Some(own) = Arc::get_mut(handout) else { return true };
+            let Some(own) = Arc::get_mut(handout) else {
+                return true;
+            };
             if free.len() < KEPT_MAX {
                 own.page.clear();
                 own.page.shrink_to(KEPT_MESSAGES, KEPT_BYTES);

@@ -16,15 +16,15 @@ pub use context::{Cancel, Cancellation, Context};
 pub use dispatch::{Dispatcher, HasOneReceptorIn, PlainReceptor, Receptor, ReceptorOptions};
 pub use failure::{Failure, Verdict};
 pub use message::{
-    Command, Event, HeaderError, Headers, HeadersView, Message, Metadata, MetadataError, StreamKey, TraceParent,
-    TraceParentError, Upcast,
+    Command, Event, HeaderError, Headers, HeadersView, Message, Metadata, MetadataError, StreamKey,
+    TraceParent, TraceParentError, Upcast,
 };
 pub use projection::{Loader, Projection, ProjectionError, ProjectionSource, Projections};
 pub use unit::{EmitError, EmitOptions, Unit, UnitFormatError, UnitView};
 pub use whizbang_macros::{Command, Event, dispatcher};
 pub use whizbang_storage::{
-    ContentType, CorrelationId, InstanceId, Limits, MemoryStore, MessageId, MessageKind, OnDead, Service, StartAt,
-    StoreReader, StreamId, Version,
+    ContentType, CorrelationId, InstanceId, Limits, MemoryStore, MessageId, MessageKind, OnDead, Service,
+    StartAt, StoreReader, StreamId, Version,
 };
 mod agenda;
 mod assemble;

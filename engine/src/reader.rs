@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use whizbang_storage::{
-    DeadLetter, MessageId, Page, ParkedKey, ProjectionState, ReadError, Statistics, StoreReader, StreamId, Version,
-    Whereabouts,
+    DeadLetter, MessageId, Page, ParkedKey, ProjectionState, ReadError, Statistics, StoreReader, StreamId,
+    Version, Whereabouts,
 };
 
 type Reading<'s, T> = Pin<Box<dyn Future<Output = Result<T, ReadError>> + Send + 's>>;
@@ -32,16 +32,33 @@ impl std::fmt::Debug for AnyReader {
 }
 
 trait ErasedReader: Send + Sync {
-    fn history<'s>(&'s self, stream: StreamId, after: Version, max: usize, page: &'s mut Page) -> Reading<'s, ()>;
+    fn history<'s>(
+        &'s self,
+        stream: StreamId,
+        after: Version,
+        max: usize,
+        page: &'s mut Page,
+    ) -> Reading<'s, ()>;
     fn projection<'s>(&'s self, perspective: &'s str, key: &'s [u8]) -> Reading<'s, Option<ProjectionState>>;
-    fn projections<'s>(&'s self, name: &'s str, after: &'s [u8], max: usize) -> Reading<'s, Vec<ProjectionState>>;
+    fn projections<'s>(
+        &'s self,
+        name: &'s str,
+        after: &'s [u8],
+        max: usize,
+    ) -> Reading<'s, Vec<ProjectionState>>;
     fn whereabouts(&self, message: MessageId, stream: Option<StreamId>) -> Reading<'_, Whereabouts>;
     fn dead_letters(&self, after: Option<ParkedKey>, max: usize) -> Reading<'_, Vec<DeadLetter>>;
     fn statistics(&self) -> Reading<'_, Statistics>;
 }
 
 impl<R: StoreReader> ErasedReader for R {
-    fn history<'s>(&'s self, stream: StreamId, after: Version, max: usize, page: &'s mut Page) -> Reading<'s, ()> {
+    fn history<'s>(
+        &'s self,
+        stream: StreamId,
+        after: Version,
+        max: usize,
+        page: &'s mut Page,
+    ) -> Reading<'s, ()> {
         Box::pin(StoreReader::history(self, stream, after, max, page))
     }
 
@@ -49,7 +66,12 @@ impl<R: StoreReader> ErasedReader for R {
         Box::pin(StoreReader::projection(self, perspective, key))
     }
 
-    fn projections<'s>(&'s self, name: &'s str, after: &'s [u8], max: usize) -> Reading<'s, Vec<ProjectionState>> {
+    fn projections<'s>(
+        &'s self,
+        name: &'s str,
+        after: &'s [u8],
+        max: usize,
+    ) -> Reading<'s, Vec<ProjectionState>> {
         Box::pin(StoreReader::projections(self, name, after, max))
     }
 
@@ -90,11 +112,19 @@ impl StoreReader for AnyReader {
         self.0.projections(perspective, after, count_max).await
     }
 
-    async fn whereabouts(&self, message: MessageId, stream: Option<StreamId>) -> Result<Whereabouts, ReadError> {
+    async fn whereabouts(
+        &self,
+        message: MessageId,
+        stream: Option<StreamId>,
+    ) -> Result<Whereabouts, ReadError> {
         self.0.whereabouts(message, stream).await
     }
 
-    async fn dead_letters(&self, after: Option<ParkedKey>, count_max: usize) -> Result<Vec<DeadLetter>, ReadError> {
+    async fn dead_letters(
+        &self,
+        after: Option<ParkedKey>,
+        count_max: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError> {
         self.0.dead_letters(after, count_max).await
     }
 

@@ -54,13 +54,18 @@ pub(crate) enum Ended {
 /// A handler's end, and what it produced.
 struct Handled {
     ended: Ended,
-    unit: Unit,
+    unit: Box<Unit>,
 }
 
 /// Gives one message to its receptors. Plain ones have run when this is polled for the first time.
-async fn handle<D: Dispatcher>(dispatcher: Arc<D>, kind: Kind, work: Work, mut unit: Unit) -> Handled {
+async fn handle<D: Dispatcher>(dispatcher: Arc<D>, kind: Kind, work: Work, mut unit: Box<Unit>) -> Handled {
     let ended = {
-        let routed = dispatcher.route(work.flow as usize, kind, &work.handed(), Context::collecting(&mut unit));
+        let routed = dispatcher.route(
+            work.flow as usize,
+            kind,
+            &work.handed(),
+            Context::collecting(&mut unit),
+        );
         // A handler that waits does not keep the page of its neighbours.
         drop(work);
         match routed {
@@ -83,7 +88,7 @@ struct PumpGone;
 pub(crate) async fn work<D: Dispatcher>(worker: Worker<D>) {
     let dispatcher = Arc::clone(&worker.dispatcher);
     // The future's type has no name; here it gets a place in the worker's.
-    let start = move |kind: Kind, work: Work, unit: Unit| {
+    let start = move |kind: Kind, work: Work, unit: Box<Unit>| {
         let dispatcher = Arc::clone(&dispatcher);
         // A worker polls many handlers in one turn; it yields by itself.
         tokio::task::unconstrained(handle(dispatcher, kind, work, unit))
@@ -132,7 +137,7 @@ struct Running<D, S, F> {
     at: usize,
     waiting: FuturesUnordered<Waiting<F>>,
     slots: Vec<Slot<F>>,
-    units: Vec<Unit>,
+    units: Vec<Box<Unit>>,
     /// Partitions in which nothing more is begun.
     quiet: HashSet<Partition>,
     /// Scopes whose quiet the pump waits for.
@@ -175,13 +180,20 @@ impl<F: Future<Output = Handled>> Future for Waiting<F> {
     type Output = (Happened, WaitingInner<F>);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let inner = self.inner.as_mut().expect("a handler is not polled after something happened to it");
+        let inner = self
+            .inner
+            .as_mut()
+            .expect("a handler is not polled after something happened to it");
         let happened = if let Poll::Ready(_) = Pin::new(&mut inner.cancelled).poll(cx) {
             Happened::Cancelled
         } else if let Some(happened) = poll_slot(&mut inner.slot, cx) {
             happened
         } else if inner.alarm.as_mut().poll(cx).is_ready() {
-            if inner.deadline <= Instant::now() { Happened::OverDeadline } else { Happened::RunsLong }
+            if inner.deadline <= Instant::now() {
+                Happened::OverDeadline
+            } else {
+                Happened::RunsLong
+            }
         } else {
             return Poll::Pending;
         };
@@ -198,7 +210,10 @@ fn poll_slot<F: Future<Output = Handled>>(slot: &mut Slot<F>, cx: &mut TaskConte
     match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
         Ok(Poll::Pending) => None,
         Ok(Poll::Ready(handled)) => Some(Happened::Finished(handled)),
-        Err(panic) => Some(Happened::Panicked(format!("the receptor panicked: {}", panic_text(&*panic)))),
+        Err(panic) => Some(Happened::Panicked(format!(
+            "the receptor panicked: {}",
+            panic_text(&*panic)
+        ))),
     }
 }
 
@@ -213,7 +228,7 @@ enum Event<F> {
 impl<D, S, F> Running<D, S, F>
 where
     D: Dispatcher,
-    S: Fn(Kind, Work, Unit) -> F,
+    S: Fn(Kind, Work, Box<Unit>) -> F,
     F: Future<Output = Handled>,
 {
     async fn run(&mut self) -> Result<(), PumpGone> {
@@ -238,7 +253,11 @@ where
             if let Poll::Ready(Some((happened, inner))) = self.waiting.poll_next_unpin(cx) {
                 return Poll::Ready(Event::Happened(happened, inner));
             }
-            if is_busy { Poll::Ready(Event::Nothing) } else { Poll::Pending }
+            if is_busy {
+                Poll::Ready(Event::Nothing)
+            } else {
+                Poll::Pending
+            }
         })
         .await
     }
@@ -258,7 +277,10 @@ where
                 Ok(())
             }
             ToWorker::Abandon(scope) => {
-                let running: Vec<_> = self.lanes.running_in(|partition| scope.holds(partition)).collect();
+                let running: Vec<_> = self
+                    .lanes
+                    .running_in(|partition| scope.holds(partition))
+                    .collect();
                 self.lanes.forget(|partition| scope.holds(partition));
                 for running in running {
                     self.send(Settlement::StillRunning(running), &[]).await?;
@@ -292,7 +314,10 @@ where
             return Ok(());
         }
         let (lanes, worker) = (&self.lanes, self.worker.number);
-        let quiet: Vec<_> = self.asked.extract_if(.., |scope| !lanes.is_busy(|p| scope.holds(p))).collect();
+        let quiet: Vec<_> = self
+            .asked
+            .extract_if(.., |scope| !lanes.is_busy(|p| scope.holds(p)))
+            .collect();
         for scope in quiet {
             if scope == Scope::All {
                 // Still true later: an engine that stops begins nothing again.
@@ -328,7 +353,12 @@ where
                 }
                 self.at += 1;
                 begun += 1;
-                let work = Work { handout: Arc::clone(&handout), index, flow, conflicts: 0 };
+                let work = Work {
+                    handout: Arc::clone(&handout),
+                    index,
+                    flow,
+                    conflicts: 0,
+                };
                 if self.is_quiet(work.handed().partition) {
                     continue;
                 }
@@ -348,7 +378,9 @@ where
 
     /// The store has answered the oldest unit.
     async fn answered(&mut self, outcome: crate::lanes::Outcome) -> Result<(), PumpGone> {
-        let Some(answered) = self.lanes.answered(outcome) else { return Ok(()) };
+        let Some(answered) = self.lanes.answered(outcome) else {
+            return Ok(());
+        };
         if let Some(record) = &answered.record
             && let Ok(view) = UnitView::decode(record)
         {
@@ -359,7 +391,15 @@ where
         }
         if let Some(work) = answered.refused {
             let text = "the store cannot take what the receptor produced";
-            self.settle(work, How::Dead { reason: DeadReason::Rejected }, text, None).await?;
+            self.settle(
+                work,
+                How::Dead {
+                    reason: DeadReason::Rejected,
+                },
+                text,
+                None,
+            )
+            .await?;
         }
         self.next_in(answered.key).await
     }
@@ -394,7 +434,15 @@ where
         let handed = work.handed();
         if handed.condition == Condition::Damaged {
             let text = "the stored row could not be read back";
-            self.settle(work, How::Dead { reason: DeadReason::Damaged }, text, None).await?;
+            self.settle(
+                work,
+                How::Dead {
+                    reason: DeadReason::Damaged,
+                },
+                text,
+                None,
+            )
+            .await?;
             return Ok(key);
         }
         let Some(kind) = D::resolve(handed.type_name) else {
@@ -407,25 +455,47 @@ where
         };
         if work.conflicts > CONFLICTS_MAX {
             let how = again(options, handed.attempt);
-            self.settle(work, how, "every try was in conflict with what others wrote", None).await?;
+            self.settle(
+                work,
+                how,
+                "every try was in conflict with what others wrote",
+                None,
+            )
+            .await?;
             return Ok(key);
         }
         let now = Instant::now();
         let deadline = now + options.deadline;
-        let mut unit = self.units.pop().unwrap_or_else(|| Unit::new(self.limits, self.worker.unit_bytes_max));
+        let mut unit = self
+            .units
+            .pop()
+            .unwrap_or_else(|| Box::new(Unit::new(self.limits, self.worker.unit_bytes_max)));
         unit.set_projections(&self.projections);
         if let Err(error) = unit.begin(&handed, Some(deadline)) {
             let text = error.to_string();
-            self.settle(work, How::Dead { reason: DeadReason::Undecodable }, &text, None).await?;
+            self.settle(
+                work,
+                How::Dead {
+                    reason: DeadReason::Undecodable,
+                },
+                &text,
+                None,
+            )
+            .await?;
             return Ok(key);
         }
         let (position, origin) = (handed.position, handed.origin);
         let mut slot = self.slots.pop().unwrap_or_else(|| Box::pin(None));
         // Calling the receptor is part of running it: a plain one does all its work right here.
-        let started = catch_unwind(AssertUnwindSafe(|| slot.set(Some((self.start)(kind, work.clone(), unit)))));
+        let started = catch_unwind(AssertUnwindSafe(|| {
+            slot.set(Some((self.start)(kind, work.clone(), unit)))
+        }));
         let happened = match started {
             Ok(()) => poll_slot(&mut slot, &mut TaskContext::from_waker(Waker::noop())),
-            Err(panic) => Some(Happened::Panicked(format!("the receptor panicked: {}", panic_text(&*panic)))),
+            Err(panic) => Some(Happened::Panicked(format!(
+                "the receptor panicked: {}",
+                panic_text(&*panic)
+            ))),
         };
         match happened {
             Some(happened) => {
@@ -438,7 +508,16 @@ where
                 let alarm_at = detach_at.map_or(deadline, |at| at.min(deadline));
                 let alarm = Box::pin(tokio::time::sleep_until(alarm_at.into()));
                 let detached = false;
-                let inner = WaitingInner { slot, alarm, cancelled, key, position, deadline, detached, detach_at };
+                let inner = WaitingInner {
+                    slot,
+                    alarm,
+                    cancelled,
+                    key,
+                    position,
+                    deadline,
+                    detached,
+                    detach_at,
+                };
                 // Polled once more by the set, this time with a waker.
                 self.waiting.push(Waiting { inner: Some(inner) });
                 self.lanes.running(work, cancel);
@@ -464,12 +543,21 @@ where
             self.waiting.push(Waiting { inner: Some(inner) });
             return Ok(());
         }
-        let WaitingInner { slot, position, detached, .. } = inner;
+        let WaitingInner {
+            slot,
+            position,
+            detached,
+            ..
+        } = inner;
         self.recycle(slot);
         if let Happened::Cancelled = happened {
             return Ok(());
         }
-        let work = if detached { self.lanes.finished_detached(key, position) } else { self.lanes.finished(key) };
+        let work = if detached {
+            self.lanes.finished_detached(key, position)
+        } else {
+            self.lanes.finished(key)
+        };
         if let Some(work) = work {
             self.conclude(work, happened, detached).await?;
         }
@@ -480,19 +568,30 @@ where
     async fn conclude(&mut self, work: Work, happened: Happened, detached: bool) -> Result<(), PumpGone> {
         let handed = work.handed();
         let kind = D::resolve(handed.type_name);
-        let options = kind.and_then(|kind| D::options(work.flow as usize, kind)).unwrap_or(&ReceptorOptions::DEFAULT);
+        let options = kind
+            .and_then(|kind| D::options(work.flow as usize, kind))
+            .unwrap_or(&ReceptorOptions::DEFAULT);
         let retry = || again(options, handed.attempt);
         let (how, text, unit) = match happened {
             Happened::Finished(Handled { ended, unit }) => {
                 let (how, text) = match ended {
                     Ended::Done => (How::Done, String::new()),
-                    Ended::Undecodable(text) => (How::Dead { reason: DeadReason::Undecodable }, text),
+                    Ended::Undecodable(text) => (
+                        How::Dead {
+                            reason: DeadReason::Undecodable,
+                        },
+                        text,
+                    ),
                     Ended::Failed(failure) => {
                         let how = match failure.verdict() {
                             Verdict::Retry => retry(),
-                            Verdict::RetryIn(after) if handed.attempt < options.attempts_max => How::Retry { after },
+                            Verdict::RetryIn(after) if handed.attempt < options.attempts_max => {
+                                How::Retry { after }
+                            }
                             Verdict::RetryIn(_) => retry(),
-                            Verdict::Dead => How::Dead { reason: DeadReason::Rejected },
+                            Verdict::Dead => How::Dead {
+                                reason: DeadReason::Rejected,
+                            },
                         };
                         (how, failure.to_string())
                     }
@@ -500,15 +599,26 @@ where
                 (how, text, Some(unit))
             }
             Happened::Panicked(text) => (retry(), text, None),
-            Happened::OverDeadline => {
-                (retry(), format!("cancelled: it ran longer than its deadline of {:?}", options.deadline), None)
-            }
+            Happened::OverDeadline => (
+                retry(),
+                format!(
+                    "cancelled: it ran longer than its deadline of {:?}",
+                    options.deadline
+                ),
+                None,
+            ),
             Happened::RunsLong | Happened::Cancelled => return Ok(()),
         };
         self.settle_as(work, how, &text, unit, detached).await
     }
 
-    async fn settle(&mut self, work: Work, how: How, text: &str, unit: Option<Unit>) -> Result<(), PumpGone> {
+    async fn settle(
+        &mut self,
+        work: Work,
+        how: How,
+        text: &str,
+        unit: Option<Box<Unit>>,
+    ) -> Result<(), PumpGone> {
         self.settle_as(work, how, text, unit, false).await
     }
 
@@ -518,7 +628,7 @@ where
         work: Work,
         how: How,
         text: &str,
-        unit: Option<Unit>,
+        unit: Option<Box<Unit>>,
         detached: bool,
     ) -> Result<(), PumpGone> {
         let key = work.key();
@@ -570,17 +680,24 @@ where
             Err(NotSent::Closed) => Err(PumpGone),
             // A unit's size is bounded when it is filled, by what the ring takes; a text is shorter than that.
             Err(NotSent::TooLarge { bytes_max }) => {
-                tracing::error!(bytes_max, "settle: a unit is larger than its ring takes; the message will come again");
+                tracing::error!(
+                    bytes_max,
+                    "settle: a unit is larger than its ring takes; the message will come again"
+                );
                 Ok(())
             }
         }
     }
 
     async fn send(&mut self, settlement: Settlement, payload: &[u8]) -> Result<(), PumpGone> {
-        self.worker.ring.send(settlement, payload).await.map_err(|_| PumpGone)
+        self.worker
+            .ring
+            .send(settlement, payload)
+            .await
+            .map_err(|_| PumpGone)
     }
 
-    fn give_back_unit(&mut self, unit: Option<Unit>) {
+    fn give_back_unit(&mut self, unit: Option<Box<Unit>>) {
         if let Some(mut unit) = unit
             && self.units.len() < POOL_MAX
         {
@@ -602,9 +719,13 @@ where
 fn again(options: &ReceptorOptions, attempt: u32) -> How {
     // The store counts too, up to what the subscription's most patient receptor takes.
     if attempt >= options.attempts_max {
-        How::Dead { reason: DeadReason::AttemptsExhausted }
+        How::Dead {
+            reason: DeadReason::AttemptsExhausted,
+        }
     } else {
-        How::Retry { after: options.retry_after(attempt, fastrand::f32()) }
+        How::Retry {
+            after: options.retry_after(attempt, fastrand::f32()),
+        }
     }
 }
 

@@ -59,7 +59,10 @@ impl<M> SendError<M> {
         match self {
             Self::Full(message) => SendError::Full(map(message)),
             Self::Closed(message) => SendError::Closed(map(message)),
-            Self::TooLarge { message, bytes_max } => SendError::TooLarge { message: map(message), bytes_max },
+            Self::TooLarge { message, bytes_max } => SendError::TooLarge {
+                message: map(message),
+                bytes_max,
+            },
             Self::Refused(why) => SendError::Refused(why),
             Self::Unanswered => SendError::Unanswered,
         }
@@ -163,7 +166,10 @@ impl<D: Dispatcher> Engine<D> {
     /// [`NoRing`] when `publishers_max` of them exist.
     pub fn publisher(&self) -> Result<Publisher<D>, NoRing> {
         let ring = self.inner.shared.intake.publisher()?;
-        Ok(Publisher { ring, engine: self.clone() })
+        Ok(Publisher {
+            ring,
+            engine: self.clone(),
+        })
     }
 
     async fn accept<M: Message>(&self, message: M) -> Result<Receipt, SendError<M>> {
@@ -196,7 +202,14 @@ impl<D: Dispatcher> Engine<D> {
         key: impl AsRef<[u8]>,
         command: C,
     ) -> Result<Receipt, SendError<C>> {
-        self.send_with(command, EmitOptions { once: Some(key.as_ref()), ..EmitOptions::default() }).await
+        self.send_with(
+            command,
+            EmitOptions {
+                once: Some(key.as_ref()),
+                ..EmitOptions::default()
+            },
+        )
+        .await
     }
 
     /// Publishes an event unless one message of the service had this key before. As [`send_once`](Self::send_once).
@@ -206,8 +219,19 @@ impl<D: Dispatcher> Engine<D> {
     ///
     /// # Cancel safety
     /// Dropped while it waits, the event may be stored or not.
-    pub async fn publish_once<E: Event>(&self, key: impl AsRef<[u8]>, event: E) -> Result<Receipt, SendError<E>> {
-        self.publish_with(event, EmitOptions { once: Some(key.as_ref()), ..EmitOptions::default() }).await
+    pub async fn publish_once<E: Event>(
+        &self,
+        key: impl AsRef<[u8]>,
+        event: E,
+    ) -> Result<Receipt, SendError<E>> {
+        self.publish_with(
+            event,
+            EmitOptions {
+                once: Some(key.as_ref()),
+                ..EmitOptions::default()
+            },
+        )
+        .await
     }
 
     /// Sends a command that is handled so long after it was stored. Durable when this returns.
@@ -217,8 +241,19 @@ impl<D: Dispatcher> Engine<D> {
     ///
     /// # Cancel safety
     /// Dropped while it waits, the command may be stored or not.
-    pub async fn send_in<C: HasOneReceptorIn<D>>(&self, after: Duration, command: C) -> Result<Receipt, SendError<C>> {
-        self.send_with(command, EmitOptions { due_in: Some(after), ..EmitOptions::default() }).await
+    pub async fn send_in<C: HasOneReceptorIn<D>>(
+        &self,
+        after: Duration,
+        command: C,
+    ) -> Result<Receipt, SendError<C>> {
+        self.send_with(
+            command,
+            EmitOptions {
+                due_in: Some(after),
+                ..EmitOptions::default()
+            },
+        )
+        .await
     }
 
     /// Publishes an event that is handled so long after it was stored. Durable when this returns.
@@ -229,7 +264,14 @@ impl<D: Dispatcher> Engine<D> {
     /// # Cancel safety
     /// Dropped while it waits, the event may be stored or not.
     pub async fn publish_in<E: Event>(&self, after: Duration, event: E) -> Result<Receipt, SendError<E>> {
-        self.publish_with(event, EmitOptions { due_in: Some(after), ..EmitOptions::default() }).await
+        self.publish_with(
+            event,
+            EmitOptions {
+                due_in: Some(after),
+                ..EmitOptions::default()
+            },
+        )
+        .await
     }
 
     /// Sends a command with options: a key, a delay, headers.
@@ -254,7 +296,11 @@ impl<D: Dispatcher> Engine<D> {
     ///
     /// # Cancel safety
     /// Dropped while it waits, the event may be stored or not.
-    pub async fn publish_with<E: Event>(&self, event: E, options: EmitOptions<'_>) -> Result<Receipt, SendError<E>> {
+    pub async fn publish_with<E: Event>(
+        &self,
+        event: E,
+        options: EmitOptions<'_>,
+    ) -> Result<Receipt, SendError<E>> {
         self.accept_with(event, options).await
     }
 
@@ -274,7 +320,11 @@ impl<D: Dispatcher> Engine<D> {
     ///
     /// # Errors
     /// [`SendError`]; the event comes back.
-    pub fn try_publish_with<E: Event>(&self, event: E, options: EmitOptions<'_>) -> Result<Accepted, SendError<E>> {
+    pub fn try_publish_with<E: Event>(
+        &self,
+        event: E,
+        options: EmitOptions<'_>,
+    ) -> Result<Accepted, SendError<E>> {
         self.try_accept_with(event, options)
     }
 
@@ -306,7 +356,11 @@ impl<D: Dispatcher> Engine<D> {
         self.accept_all(events.into_iter().collect()).await
     }
 
-    async fn accept_with<M: Message>(&self, message: M, options: EmitOptions<'_>) -> Result<Receipt, SendError<M>> {
+    async fn accept_with<M: Message>(
+        &self,
+        message: M,
+        options: EmitOptions<'_>,
+    ) -> Result<Receipt, SendError<M>> {
         let mut message = message;
         loop {
             match self.try_accept_with(message, options) {
@@ -320,7 +374,11 @@ impl<D: Dispatcher> Engine<D> {
         }
     }
 
-    fn try_accept_with<M: Message>(&self, message: M, options: EmitOptions<'_>) -> Result<Accepted, SendError<M>> {
+    fn try_accept_with<M: Message>(
+        &self,
+        message: M,
+        options: EmitOptions<'_>,
+    ) -> Result<Accepted, SendError<M>> {
         let mut unit = self.unit();
         let emitted = unit.emit(&message, options);
         let entered = match &emitted {
@@ -333,7 +391,12 @@ impl<D: Dispatcher> Engine<D> {
             (Ok(_), Err(reason)) => Err(of_push(reason, message)),
             (Ok(id), Ok(answer)) => {
                 let stream = message.stream();
-                Ok(Accepted { id, stream, answer, shared: Arc::clone(&self.inner.shared) })
+                Ok(Accepted {
+                    id,
+                    stream,
+                    answer,
+                    shared: Arc::clone(&self.inner.shared),
+                })
             }
         }
     }
@@ -358,7 +421,10 @@ impl<D: Dispatcher> Engine<D> {
         match entered {
             Err(reason) => Err(of_push(reason, messages)),
             Ok(answer) => {
-                let answers = answer.await.map_err(|_| SendError::Unanswered)?.map_err(SendError::Refused)?;
+                let answers = answer
+                    .await
+                    .map_err(|_| SendError::Unanswered)?
+                    .map_err(SendError::Refused)?;
                 let shared = &self.inner.shared;
                 let receipt = |((id, stream), answer): ((MessageId, Option<StreamId>), _)| {
                     Receipt::new(id, stream, Stored::of(&answer), Arc::clone(shared))
@@ -381,7 +447,9 @@ impl<D: Dispatcher> Engine<D> {
     fn try_enter_unit(&self, unit: &Unit) -> Result<oneshot::Receiver<UnitReply>, PushError> {
         let replies: &Replies = &self.inner.shared.replies;
         let (slot, answer) = replies.open();
-        let header = Header { what: What::Group { slot } };
+        let header = Header {
+            what: What::Group { slot },
+        };
         match self.door().try_push(header, unit.record()) {
             Ok(_) => Ok(answer),
             Err(reason) => {
@@ -415,14 +483,21 @@ impl Future for Accepted {
     type Output = Result<Receipt, NotStored>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let Poll::Ready(answer) = Pin::new(&mut self.answer).poll(cx) else { return Poll::Pending };
+        let Poll::Ready(answer) = Pin::new(&mut self.answer).poll(cx) else {
+            return Poll::Pending;
+        };
         let answers = match answer {
             Ok(Ok(answers)) => answers,
             Ok(Err(why)) => return Poll::Ready(Err(NotStored::Refused(why))),
             Err(_) => return Poll::Ready(Err(NotStored::Unanswered)),
         };
         let stored = answers.first().map_or(Stored::default(), Stored::of);
-        Poll::Ready(Ok(Receipt::new(self.id, self.stream, stored, Arc::clone(&self.shared))))
+        Poll::Ready(Ok(Receipt::new(
+            self.id,
+            self.stream,
+            stored,
+            Arc::clone(&self.shared),
+        )))
     }
 }
 
@@ -483,7 +558,11 @@ impl<D: Dispatcher> Publisher<D> {
     /// [`SendError`]; the command comes back.
     #[inline]
     pub fn try_send<C: HasOneReceptorIn<D>>(&mut self, command: C) -> Result<Ticket, SendError<C>> {
-        enter(&mut self.ring, self.engine.inner.shared.limits.payload_bytes_max, command)
+        enter(
+            &mut self.ring,
+            self.engine.inner.shared.limits.payload_bytes_max,
+            command,
+        )
     }
 
     /// Accepts an event without waiting for anything.
@@ -492,14 +571,22 @@ impl<D: Dispatcher> Publisher<D> {
     /// [`SendError`]; the event comes back.
     #[inline]
     pub fn try_publish<E: Event>(&mut self, event: E) -> Result<Ticket, SendError<E>> {
-        enter(&mut self.ring, self.engine.inner.shared.limits.payload_bytes_max, event)
+        enter(
+            &mut self.ring,
+            self.engine.inner.shared.limits.payload_bytes_max,
+            event,
+        )
     }
 }
 
 /// A stripe that is grabbed, or a ring of one's own.
 trait Door {
     fn push(&mut self, header: Header, payload: &[u8]) -> Result<lockfree::Ticket, PushError>;
-    fn push_plain<M: Send + 'static>(&mut self, header: Header, message: M) -> Result<lockfree::Ticket, Rejected<M>>
+    fn push_plain<M: Send + 'static>(
+        &mut self,
+        header: Header,
+        message: M,
+    ) -> Result<lockfree::Ticket, Rejected<M>>
     where
         Encoding: Visit<M, PlainSink>;
     fn room(&self) -> Room<'_>;
@@ -512,7 +599,11 @@ impl Door for &Producers<Header, PlainSink> {
     }
 
     #[inline]
-    fn push_plain<M: Send + 'static>(&mut self, header: Header, message: M) -> Result<lockfree::Ticket, Rejected<M>>
+    fn push_plain<M: Send + 'static>(
+        &mut self,
+        header: Header,
+        message: M,
+    ) -> Result<lockfree::Ticket, Rejected<M>>
     where
         Encoding: Visit<M, PlainSink>,
     {
@@ -531,7 +622,11 @@ impl Door for lockfree::Publisher<Header, PlainSink> {
     }
 
     #[inline]
-    fn push_plain<M: Send + 'static>(&mut self, header: Header, message: M) -> Result<lockfree::Ticket, Rejected<M>>
+    fn push_plain<M: Send + 'static>(
+        &mut self,
+        header: Header,
+        message: M,
+    ) -> Result<lockfree::Ticket, Rejected<M>>
     where
         Encoding: Visit<M, PlainSink>,
     {
@@ -545,9 +640,15 @@ impl Door for lockfree::Publisher<Header, PlainSink> {
 
 /// Puts a message into a ring: as it is when it owns nothing, encoded otherwise.
 #[inline]
-fn enter<M: Message>(door: &mut impl Door, payload_bytes_max: usize, message: M) -> Result<Ticket, SendError<M>> {
+fn enter<M: Message>(
+    door: &mut impl Door,
+    payload_bytes_max: usize,
+    message: M,
+) -> Result<Ticket, SendError<M>> {
     let envelope = Envelope::of(&message, next_message_id());
-    let header = Header { what: What::Message(envelope) };
+    let header = Header {
+        what: What::Message(envelope),
+    };
     let Envelope { id, stream, .. } = envelope;
     if const { is_plain::<M>() } {
         // It has no destructor, so the wrapper withholds nothing; it is there for the types that never come here.
@@ -558,9 +659,9 @@ fn enter<M: Message>(door: &mut impl Door, payload_bytes_max: usize, message: M)
     }
     let pushed = with_scratch(|scratch| match message.encode(scratch) {
         Err(error) => Err(NotEntered::Encoding(error.to_string())),
-        Ok(()) if scratch.len() > payload_bytes_max => {
-            Err(NotEntered::Pushing(PushError::TooLarge { bytes_max: payload_bytes_max }))
-        }
+        Ok(()) if scratch.len() > payload_bytes_max => Err(NotEntered::Pushing(PushError::TooLarge {
+            bytes_max: payload_bytes_max,
+        })),
         Ok(()) => door.push(header, scratch).map_err(NotEntered::Pushing),
     });
     match pushed {
@@ -592,7 +693,11 @@ async fn enter_waiting<M: Message>(
 
 async fn stored(shared: &Arc<Shared>, ticket: Ticket) -> Result<Receipt, NotStored> {
     let Ticket { id, stream, ring } = ticket;
-    shared.intake.answered(ring).await.map_err(|_| NotStored::Unanswered)?;
+    shared
+        .intake
+        .answered(ring)
+        .await
+        .map_err(|_| NotStored::Unanswered)?;
     match shared.replies.refusal(ring) {
         Some(why) => Err(NotStored::Refused(why)),
         None => Ok(Receipt::new(id, stream, Stored::default(), Arc::clone(shared))),
@@ -610,9 +715,13 @@ fn of_push<M>(reason: PushError, message: M) -> SendError<M> {
 fn of_emit<M>(error: EmitError, message: M) -> SendError<M> {
     use whizbang_storage::Refusal::PayloadTooLarge;
     match error {
-        EmitError::Refused { refusal: PayloadTooLarge { max, .. }, .. } => {
-            SendError::TooLarge { message, bytes_max: max }
-        }
+        EmitError::Refused {
+            refusal: PayloadTooLarge { max, .. },
+            ..
+        } => SendError::TooLarge {
+            message,
+            bytes_max: max,
+        },
         EmitError::UnitFull { bytes_max, .. } => SendError::TooLarge { message, bytes_max },
         EmitError::Refused { refusal, .. } => SendError::Refused(Refused::ByStore(refusal)),
         other => SendError::Refused(Refused::Encoding(other.to_string())),

@@ -20,6 +20,8 @@ use crate::{
 pub struct Page {
     entries: Vec<Entry>,
     bytes: Vec<u8>,
+    // The type names that occur, each once: a page has few, and a name need not be checked again at every look.
+    type_names: Vec<Box<str>>,
 }
 
 impl Clone for Page {
@@ -27,6 +29,7 @@ impl Clone for Page {
         Self {
             entries: self.entries.clone(),
             bytes: self.bytes.clone(),
+            type_names: self.type_names.clone(),
         }
     }
 
@@ -34,6 +37,7 @@ impl Clone for Page {
     fn clone_from(&mut self, source: &Self) {
         self.entries.clone_from(&source.entries);
         self.bytes.clone_from(&source.bytes);
+        self.type_names.clone_from(&source.type_names);
     }
 }
 
@@ -122,10 +126,13 @@ pub enum Condition {
 struct Entry {
     // What is not bytes is kept as it is handed out; the slices are empty here and stand in `bytes`.
     fixed: Handed<'static>,
-    type_name: Range<usize>,
+    type_name: usize,
     payload: Range<usize>,
     metadata: Range<usize>,
 }
+
+/// Type names that an emptied page keeps.
+const TYPE_NAMES_KEPT: usize = 64;
 
 impl Page {
     /// Number of messages.
@@ -147,6 +154,10 @@ impl Page {
     pub fn clear(&mut self) {
         self.entries.clear();
         self.bytes.clear();
+        // Names are kept: the next messages are most likely of the same types.
+        if self.type_names.len() > TYPE_NAMES_KEPT {
+            self.type_names.clear();
+        }
     }
 
     /// Gives memory above these bounds back.
@@ -157,7 +168,7 @@ impl Page {
 
     /// Copies a message in behind the others.
     pub fn push(&mut self, message: &Handed<'_>) {
-        let type_name = self.copy(message.type_name.as_bytes());
+        let type_name = self.type_name(message.type_name);
         let payload = self.copy(message.payload);
         let metadata = self.copy(message.metadata);
         let fixed = Handed {
@@ -191,6 +202,22 @@ impl Page {
         }
     }
 
+    /// The place of this name; that of the message before is tried first.
+    fn type_name(&mut self, name: &str) -> usize {
+        if let Some(last) = self.entries.last()
+            && *self.type_names[last.type_name] == *name
+        {
+            return last.type_name;
+        }
+        self.type_names
+            .iter()
+            .position(|known| **known == *name)
+            .unwrap_or_else(|| {
+                self.type_names.push(name.into());
+                self.type_names.len() - 1
+            })
+    }
+
     fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
@@ -198,10 +225,8 @@ impl Page {
     }
 
     fn handed<'p>(&'p self, entry: &Entry) -> Handed<'p> {
-        let type_name = core::str::from_utf8(&self.bytes[entry.type_name.clone()])
-            .expect("it was a str when it was copied");
         Handed {
-            type_name,
+            type_name: &self.type_names[entry.type_name],
             payload: &self.bytes[entry.payload.clone()],
             metadata: &self.bytes[entry.metadata.clone()],
             ..entry.fixed

@@ -1,0 +1,8 @@
+//! What the compiler says when something is missing or wrong: these texts are part of the interface.
+//!
+//! After a change that is meant: `TRYBUILD=overwrite cargo test -p whizbang --test compile_fail`, and read the difference.
+
+#[test]
+fn mistakes_are_told_in_words() {
+    trybuild::TestCases::new().compile_fail("tests/compile_fail/*.rs");
+}
