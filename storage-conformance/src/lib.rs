@@ -3,7 +3,8 @@
 //!
 //! - [`conformance!`] turns every case into a `#[test]`; what a backend cannot do is listed as ignored, with the reason.
 //! - [`Fixture`] is what a backend brings; [`World`] and [`Member`] are what the cases are written with.
-
+//! - [`Faulty`] wraps a store and lets its calls fail, before or after the commit; [`Recorded`] logs them.
+//! - [`differential`] makes sequences of operations, runs each against two stores and compares every answer.
 //!
 //! `docs/write-a-backend.md` leads through all of it.
 #![forbid(unsafe_code)]

@@ -132,6 +132,59 @@ macro_rules! __all_cases {
                 core: a_unit_that_is_not_done_carries_nothing
                 core: a_partition_given_back_is_fenced_for_its_old_owner
             }
+            parked {
+                core: s54_a_retry_is_due_when_its_time_has_come
+                core: s55_later_messages_of_the_stream_wait_without_an_attempt
+                core: s56_the_waiting_come_back_in_order
+                core: s57_the_waiting_come_back_when_their_head_is_dead
+                core: s58_a_stream_waits_for_one_subscription_only
+                core: s58a_a_detached_message_holds_nobody_up
+                core: s58a_a_detached_message_ends_as_any_other
+                core: s58b_a_paused_subscription_is_handed_nothing
+                core: s59_at_the_cap_a_message_is_dead
+                core: s60_a_message_can_be_dead_at_once
+                core: s61_what_a_dead_owner_had_is_suspect_and_the_rest_is_new
+                core: s61_suspects_keep_the_order_of_their_streams
+                counts_writes: s61a_a_takeover_writes_a_row_per_cursor
+                core: s62_the_one_that_kills_its_process_dies_and_no_other
+                core: s63_a_release_counts_only_what_was_running
+                core: s64_a_requeued_dead_letter_comes_once_more
+                core: s64a_a_dead_message_halts_its_stream_where_that_is_asked
+                core: s65_a_discarded_dead_letter_is_gone
+                core: due_work_is_handed_out_fairly_and_within_limits
+                core: due_work_that_is_given_back_comes_again
+                core: a_suspect_that_runs_long_lets_the_next_one_come
+            }
+            events {
+                core: s66_versions_have_no_gaps_whoever_appends
+                core: s67_a_history_is_complete_and_in_order
+                core: s68_a_projection_moves_with_its_cursor
+                core: s69_a_shared_projection_loses_no_update
+                core: s70_a_deleted_projection_is_gone
+                core: s71_a_late_subscription_starts_where_it_asks
+                core: s72_a_dropped_subscription_is_gone_and_holds_nothing_up
+            }
+            housekeeping {
+                core: s73_messages_are_trimmed_when_all_are_past_them
+                core: s73_without_a_subscription_nothing_is_trimmed
+                core: s74_events_are_kept_for_their_retention
+                core: s75_trimming_goes_in_bounded_steps
+                core: s76_work_that_is_not_done_is_never_trimmed
+            }
+            enqueue {
+                user_transactions: s77_a_message_comes_with_the_users_commit
+                user_transactions: s79_messages_of_transactions_keep_their_order
+                user_transactions: s80_a_used_key_does_not_abort_the_transaction
+            }
+            trouble {
+                busy: s81_a_busy_database_loses_nothing
+                connection: s82_a_cut_connection_loses_nothing
+                disk_full: s84_a_full_disk_is_a_typed_error
+                schema: s85_another_schema_is_refused_at_start
+                core: s86_hostile_names_have_no_effect
+                core: s87_what_was_acknowledged_survives_a_kill
+                notifications: others_are_told_when_there_is_something_for_them
+            }
         }
     };
 }

@@ -10,7 +10,7 @@ use whizbang_storage::{
 
 use crate::{ALL, Fixture, Got, Message, World, applied, group, numbers, positions, stored, subscription};
 
-/// 21. One message to an owned partition: position 1, version 1 if an event, readable in the same call.
+/// Scenario 21: One message to an owned partition: position 1, version 1 if an event, readable in the same call.
 pub async fn s21_a_message_is_readable_in_the_call_that_appends_it<F: Fixture>() {
     let mut world = World::<F>::new(2).await;
     let mut a = world.joined().await;
@@ -59,7 +59,7 @@ pub async fn s21_a_message_is_readable_in_the_call_that_appends_it<F: Fixture>()
     assert_eq!(a.read(partition, after).await[0].version, None);
 }
 
-/// 22. A thousand messages of one stream in one batch: in the batch's order, without gaps.
+/// Scenario 22: A thousand messages of one stream in one batch: in the batch's order, without gaps.
 pub async fn s22_a_thousand_messages_keep_their_order_without_gaps<F: Fixture>() {
     let mut world = World::<F>::new(4).await;
     let mut a = world.joined().await;
@@ -84,7 +84,7 @@ pub async fn s22_a_thousand_messages_keep_their_order_without_gaps<F: Fixture>()
     assert_eq!(versions, (1..=1_000).collect::<Vec<_>>());
 }
 
-/// 23. Messages for a partition owned elsewhere: moved by the owner, each sender's in its own order, none twice.
+/// Scenario 23: Messages for a partition owned elsewhere: moved by the owner, each sender's in its own order, none twice.
 pub async fn s23_arrivals_are_moved_in_each_senders_order<F: Fixture>() {
     for seed in 0..6 {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -157,7 +157,7 @@ pub async fn s23_arrivals_are_moved_in_each_senders_order<F: Fixture>() {
     }
 }
 
-/// 23. What a sender appended while others owned the partition stays before what it appends as the owner.
+/// Scenario 23: What a sender appended while others owned the partition stays before what it appends as the owner.
 pub async fn s23_an_owner_does_not_overtake_its_own_arrivals<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -182,7 +182,7 @@ pub async fn s23_an_owner_does_not_overtake_its_own_arrivals<F: Fixture>() {
     assert_eq!(numbers(&b.read(0, 0).await), [3, 1, 2, 4]);
 }
 
-/// 23a. A partition nobody owns: arrivals wait and are moved by the first owner.
+/// Scenario 23a: A partition nobody owns: arrivals wait and are moved by the first owner.
 pub async fn s23a_arrivals_wait_for_the_first_owner<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut publisher = world.member().await;
@@ -213,7 +213,7 @@ pub async fn s23a_arrivals_wait_for_the_first_owner<F: Fixture>() {
     assert_eq!((numbers(&got), versions), (vec![1, 2, 3], vec![1, 2, 3]));
 }
 
-/// 24. A reader that polls while writers commit never misses a message that commits late.
+/// Scenario 24: A reader that polls while writers commit never misses a message that commits late.
 pub async fn s24_a_polling_reader_misses_nothing<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -238,7 +238,7 @@ pub async fn s24_a_polling_reader_misses_nothing<F: Fixture>() {
     assert_eq!(read, (1..=60).collect::<Vec<_>>());
 }
 
-/// 25. A dedup key seen before: `Duplicate` with the first one's id; its neighbours are stored.
+/// Scenario 25: A dedup key seen before: `Duplicate` with the first one's id; its neighbours are stored.
 pub async fn s25_a_known_key_is_a_duplicate_and_disturbs_nobody<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -280,7 +280,7 @@ pub async fn s25_a_known_key_is_a_duplicate_and_disturbs_nobody<F: Fixture>() {
     assert_eq!(stored(&b.answer.emits[1..]), [4]);
 }
 
-/// 26. The same dedup key twice in one batch, and from two instances: one stored, one duplicate.
+/// Scenario 26: The same dedup key twice in one batch, and from two instances: one stored, one duplicate.
 pub async fn s26_a_key_twice_is_stored_once_wherever_it_comes_from<F: Fixture>() {
     let mut world = World::<F>::new(4).await;
     let mut a = world.joined().await;
@@ -332,7 +332,7 @@ pub async fn s26_a_key_twice_is_stored_once_wherever_it_comes_from<F: Fixture>()
     );
 }
 
-/// 27. Same key, different body: duplicate, and says that the bodies differ.
+/// Scenario 27: Same key, different body: duplicate, and says that the bodies differ.
 pub async fn s27_a_duplicate_says_whether_the_bodies_differ<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -358,7 +358,7 @@ pub async fn s27_a_duplicate_says_whether_the_bodies_differ<F: Fixture>() {
     assert_eq!(numbers(&a.read(0, 0).await), [1]);
 }
 
-/// 28. The same key in another service: stored.
+/// Scenario 28: The same key in another service: stored.
 pub async fn s28_keys_belong_to_a_service<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -375,7 +375,7 @@ pub async fn s28_keys_belong_to_a_service<F: Fixture>() {
     assert_eq!(stored(&b.append(&[message]).await), [1]);
 }
 
-/// 29. A key older than its retention is stored again after housekeeping; one second younger: duplicate.
+/// Scenario 29: A key older than its retention is stored again after housekeeping; one second younger: duplicate.
 pub async fn s29_a_key_is_remembered_for_its_retention<F: Fixture>() {
     let mut world = World::<F>::with(Service {
         partitions: 1,
@@ -404,7 +404,7 @@ pub async fn s29_a_key_is_remembered_for_its_retention<F: Fixture>() {
     );
 }
 
-/// 30. NUL bytes, invalid UTF-8, emoji, lone surrogate escapes, nothing at all: back byte for byte.
+/// Scenario 30: NUL bytes, invalid UTF-8, emoji, lone surrogate escapes, nothing at all: back byte for byte.
 pub async fn s30_payloads_come_back_byte_for_byte<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -451,7 +451,7 @@ pub async fn s30_payloads_come_back_byte_for_byte<F: Fixture>() {
     );
 }
 
-/// 31. A payload at the limit: stored; one byte over: refused alone. Metadata and keys alike.
+/// Scenario 31: A payload at the limit: stored; one byte over: refused alone. Metadata and keys alike.
 pub async fn s31_what_is_too_large_is_refused_alone<F: Fixture>() {
     let limits = Limits {
         payload_bytes_max: 100,
@@ -501,7 +501,7 @@ pub async fn s31_what_is_too_large_is_refused_alone<F: Fixture>() {
     assert_eq!(numbers(&a.read(0, 0).await), [1, 3, 5]);
 }
 
-/// 32. A name over its limit, empty, or with a NUL: refused alone; whatever else it holds comes back.
+/// Scenario 32: A name over its limit, empty, or with a NUL: refused alone; whatever else it holds comes back.
 pub async fn s32_names_that_cannot_be_stored_are_refused_alone<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -552,7 +552,7 @@ pub async fn s32_names_that_cannot_be_stored_are_refused_alone<F: Fixture>() {
     }
 }
 
-/// 33. An empty batch is allowed, counts as a number, and changes nothing.
+/// Scenario 33: An empty batch is allowed, counts as a number, and changes nothing.
 pub async fn s33_an_empty_batch_is_a_number_and_no_more<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -566,7 +566,7 @@ pub async fn s33_an_empty_batch_is_a_number_and_no_more<F: Fixture>() {
     assert_eq!(a.statistics().await, before);
 }
 
-/// 34. 50,000 messages in one batch: stored all, or refused whole with `BatchTooLarge`; never half.
+/// Scenario 34: 50,000 messages in one batch: stored all, or refused whole with `BatchTooLarge`; never half.
 pub async fn s34_a_huge_batch_is_stored_whole_or_not_at_all<F: Fixture>() {
     let mut world = World::<F>::new(8).await;
     let mut a = world.joined().await;
@@ -607,7 +607,7 @@ pub async fn s34_a_huge_batch_is_stored_whole_or_not_at_all<F: Fixture>() {
     assert_eq!(heads, 50_000);
 }
 
-/// 35. Scheduled in 10 s: not readable before, readable then, behind what came meanwhile; its stream is not delayed.
+/// Scenario 35: Scheduled in 10 s: not readable before, readable then, behind what came meanwhile; its stream is not delayed.
 pub async fn s35_a_scheduled_message_comes_when_its_time_has_come<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -658,7 +658,7 @@ pub async fn s35_a_scheduled_message_comes_when_its_time_has_come<F: Fixture>() 
     assert_eq!(a.move_arrivals().await, [(0, 6)]);
 }
 
-/// 36. An error text of 10,000 characters with quotes, backslashes, newlines: kept up to the documented length.
+/// Scenario 36: An error text of 10,000 characters with quotes, backslashes, newlines: kept up to the documented length.
 pub async fn s36_a_long_error_text_is_cut<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;

@@ -11,7 +11,7 @@ use whizbang_storage::{
 
 use crate::{ALL, Fixture, Member, Message, World, applied, numbers, sender, stored, subscription};
 
-/// 1. An unknown instance joins a group: it owns all partitions when alone, each at epoch 1.
+/// Scenario 1: An unknown instance joins a group: it owns all partitions when alone, each at epoch 1.
 pub async fn s01_an_unknown_instance_joins_and_owns_everything<F: Fixture>() {
     let mut world = World::<F>::new(128).await;
     let mut a = world.member().await;
@@ -72,7 +72,7 @@ pub async fn s01_an_unknown_instance_joins_and_owns_everything<F: Fixture>() {
     b.join(Some("group"), &[], &[]).await;
 }
 
-/// 2. A heartbeat moves no epoch and keeps the instance alive.
+/// Scenario 2: A heartbeat moves no epoch and keeps the instance alive.
 pub async fn s02_a_heartbeat_moves_no_epoch<F: Fixture>() {
     let mut world = World::<F>::new(4).await;
     let (mut a, mut b) = (world.joined().await, world.joined().await);
@@ -86,7 +86,7 @@ pub async fn s02_a_heartbeat_moves_no_epoch<F: Fixture>() {
     }
 }
 
-/// 3. For 1 to 33 instances joining one by one: in the end nobody is idle while another holds more than its share.
+/// Scenario 3: For 1 to 33 instances joining one by one: in the end nobody is idle while another holds more than its share.
 pub async fn s03_partitions_are_shared_fairly_as_instances_join<F: Fixture>() {
     let mut world = World::<F>::new(32).await;
     let mut members: Vec<Member<F::Store>> = Vec::new();
@@ -142,7 +142,7 @@ async fn one_owner_each<S: WorkStore>(members: &mut [Member<S>], partitions: usi
     owners.len() == partitions
 }
 
-/// 3. The first is asked for half, and what it releases the second gets under the next epoch.
+/// Scenario 3: The first is asked for half, and what it releases the second gets under the next epoch.
 pub async fn s03_what_is_given_back_gets_the_next_epoch<F: Fixture>() {
     let mut world = World::<F>::new(8).await;
     let mut a = world.joined().await;
@@ -187,7 +187,7 @@ pub async fn s03_what_is_given_back_gets_the_next_epoch<F: Fixture>() {
     assert_eq!(a.heartbeat().await.owned.len(), 4);
 }
 
-/// 4. Three join, one leaves gracefully: its partitions are free in the same call, without a time-out.
+/// Scenario 4: Three join, one leaves gracefully: its partitions are free in the same call, without a time-out.
 pub async fn s04_a_leaving_instance_frees_its_partitions_at_once<F: Fixture>() {
     let mut world = World::<F>::new(9).await;
     let mut a = world.joined().await;
@@ -213,7 +213,7 @@ pub async fn s04_a_leaving_instance_frees_its_partitions_at_once<F: Fixture>() {
     assert!(matches!(refused, Err(StoreError::Evicted)), "{refused:?}");
 }
 
-/// 5. Silent past its time to live while others write: whoever calls next evicts it and can own its partitions at once.
+/// Scenario 5: Silent past its time to live while others write: whoever calls next evicts it and can own its partitions at once.
 pub async fn s05_a_silent_instance_is_evicted_by_whoever_calls_next<F: Fixture>() {
     let mut world = World::<F>::new(4).await;
     let mut a = world.joined().await;
@@ -233,7 +233,7 @@ pub async fn s05_a_silent_instance_is_evicted_by_whoever_calls_next<F: Fixture>(
     assert!(matches!(refused, Err(StoreError::Evicted)), "{refused:?}");
 }
 
-/// 5. All silent (the store was away, or the clock jumped): nobody is evicted, no epoch moves, for one time to live.
+/// Scenario 5: All silent (the store was away, or the clock jumped): nobody is evicted, no epoch moves, for one time to live.
 pub async fn s05_a_silence_of_all_evicts_nobody<F: Fixture>() {
     let mut world = World::<F>::new(4).await;
     let (mut a, mut b) = (world.joined().await, world.joined().await);
@@ -270,7 +270,7 @@ pub async fn s05_a_silence_of_all_evicts_nobody<F: Fixture>() {
     assert!(matches!(c.send(c.batch()).await, Err(StoreError::Evicted)));
 }
 
-/// 6. Silent but within the time to live: untouched.
+/// Scenario 6: Silent but within the time to live: untouched.
 pub async fn s06_within_its_time_to_live_an_instance_is_untouched<F: Fixture>() {
     let mut world = World::<F>::new(4).await;
     let (mut a, mut b) = (world.joined().await, world.joined().await);
@@ -282,7 +282,7 @@ pub async fn s06_within_its_time_to_live_an_instance_is_untouched<F: Fixture>() 
     assert_eq!(a.epoch(0), Epoch(1));
 }
 
-/// 7. Exactly at the limit an instance is expired: age >= time to live; a microsecond before it is not.
+/// Scenario 7: Exactly at the limit an instance is expired: age >= time to live; a microsecond before it is not.
 pub async fn s07_an_instance_is_expired_when_its_age_is_the_time_to_live<F: Fixture>() {
     let mut world = World::<F>::new(4).await;
     let (_a, mut b) = (world.joined().await, world.joined().await);
@@ -294,7 +294,7 @@ pub async fn s07_an_instance_is_expired_when_its_age_is_the_time_to_live<F: Fixt
     assert_eq!(b.heartbeat().await.alive, 1);
 }
 
-/// 8. An evicted instance heartbeats, appends, settles, reads: `Evicted` each time, nothing written.
+/// Scenario 8: An evicted instance heartbeats, appends, settles, reads: `Evicted` each time, nothing written.
 pub async fn s08_an_evicted_instance_is_refused_and_writes_nothing<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -341,7 +341,7 @@ pub async fn s08_an_evicted_instance_is_refused_and_writes_nothing<F: Fixture>()
     assert_eq!(statistics.instances, [b.from.instance]);
 }
 
-/// 9. After eviction the process joins under a new id: accepted.
+/// Scenario 9: After eviction the process joins under a new id: accepted.
 pub async fn s09_an_evicted_process_joins_under_a_new_id<F: Fixture>() {
     let mut world = World::<F>::new(4).await;
     let mut a = world.joined().await;
@@ -371,7 +371,7 @@ pub async fn s09_an_evicted_process_joins_under_a_new_id<F: Fixture>() {
     assert_eq!(fresh.heartbeat().await.alive, 2);
 }
 
-/// 10. Two services in one database: neither sees the other's messages, instances, partitions or dead letters.
+/// Scenario 10: Two services in one database: neither sees the other's messages, instances, partitions or dead letters.
 pub async fn s10_two_services_never_see_each_other<F: Fixture>() {
     let mut world = World::<F>::new(2).await;
     let mut a = world.joined().await;
@@ -414,7 +414,7 @@ pub async fn s10_two_services_never_see_each_other<F: Fixture>() {
     assert_eq!(a.heartbeat().await.alive, 1);
 }
 
-/// 11. Another time to live or partition count than the schema's: refused at start, with both values in the error.
+/// Scenario 11: Another time to live or partition count than the schema's: refused at start, with both values in the error.
 pub async fn s11_another_agreement_is_refused_at_start<F: Fixture>() {
     let mut world = World::<F>::new(16).await;
     let a = world.joined().await;
@@ -468,7 +468,7 @@ pub async fn s11_another_agreement_is_refused_at_start<F: Fixture>() {
     }
 }
 
-/// 12. Joins and leaves at random: at most one owner at every step, epochs only grow, and in the end every partition has one.
+/// Scenario 12: Joins and leaves at random: at most one owner at every step, epochs only grow, and in the end every partition has one.
 pub async fn s12_whoever_comes_and_goes_every_partition_has_one_owner<F: Fixture>() {
     for seed in 0..8 {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -550,7 +550,7 @@ fn check_epochs(
     }
 }
 
-/// 13. The store's clock jumps back 5 s: nobody is evicted by it, nothing is lost.
+/// Scenario 13: The store's clock jumps back 5 s: nobody is evicted by it, nothing is lost.
 pub async fn s13_a_clock_that_jumps_back_evicts_nobody<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -567,7 +567,7 @@ pub async fn s13_a_clock_that_jumps_back_evicts_nobody<F: Fixture>() {
     assert_eq!(a.settle(0, 1, 4).await, SettledAnswer::Applied);
 }
 
-/// 14. The same instance id from two processes (different start tokens): the second is refused.
+/// Scenario 14: The same instance id from two processes (different start tokens): the second is refused.
 pub async fn s14_an_instance_id_belongs_to_one_process<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -605,7 +605,7 @@ pub async fn s14_an_instance_id_belongs_to_one_process<F: Fixture>() {
     a.heartbeat().await;
 }
 
-/// 14a. An instance that joins no group publishes: others handle its messages; it owns nothing and is asked nothing.
+/// Scenario 14a: An instance that joins no group publishes: others handle its messages; it owns nothing and is asked nothing.
 pub async fn s14a_an_instance_without_a_group_only_publishes<F: Fixture>() {
     let mut world = World::<F>::new(4).await;
     let mut publisher = world.member().await;
@@ -637,7 +637,7 @@ pub async fn s14a_an_instance_without_a_group_only_publishes<F: Fixture>() {
     assert_eq!(publisher.ok(batch).await.settled, [SettledAnswer::Unknown]);
 }
 
-/// 14b. Two groups in one service: each has its own owners, epochs and cursors over the same messages.
+/// Scenario 14b: Two groups in one service: each has its own owners, epochs and cursors over the same messages.
 pub async fn s14b_two_groups_have_their_own_owners_and_cursors<F: Fixture>() {
     let mut world = World::<F>::new(2).await;
     let mut a = world.joined().await;
@@ -688,7 +688,7 @@ pub async fn s14b_two_groups_have_their_own_owners_and_cursors<F: Fixture>() {
     assert_eq!(stored(&c.append(&[Message::command(4).of(stream)]).await), [4]);
 }
 
-/// 14c. Old and new version in one group, the new one publishes a type the old one lacks: handled once, by the new one.
+/// Scenario 14c: Old and new version in one group, the new one publishes a type the old one lacks: handled once, by the new one.
 pub async fn s14c_a_type_that_only_some_know_is_handled_by_them<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut old = world.member().await;

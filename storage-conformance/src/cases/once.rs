@@ -18,7 +18,7 @@ async fn faulty<F: Fixture>(world: &mut World<F>) -> Member<Faulty<F::Store>> {
     member
 }
 
-/// 15. A batch is sent twice: the second answer equals the first, and nothing is written twice.
+/// Scenario 15: A batch is sent twice: the second answer equals the first, and nothing is written twice.
 pub async fn s15_a_repeated_batch_is_answered_as_the_first_time<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -63,7 +63,7 @@ pub async fn s15_a_repeated_batch_is_answered_as_the_first_time<F: Fixture>() {
     assert_eq!(statistics.subscriptions[0].parked, 1);
 }
 
-/// 16. A number older than the last, or a gap: a typed error, nothing written.
+/// Scenario 16: A number older than the last, or a gap: a typed error, nothing written.
 pub async fn s16_any_other_number_is_refused<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -86,7 +86,7 @@ pub async fn s16_any_other_number_is_refused<F: Fixture>() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(stored(&a.append(&[message.clone()]).await), [2]);
+    assert_eq!(stored(&a.append(std::slice::from_ref(&message)).await), [2]);
     // A number is used once, also by an empty batch; a repeat through another handle is not answered.
     let mut second = Member::new(world.member().await.store, a.from);
     let refused = second
@@ -102,7 +102,7 @@ pub async fn s16_any_other_number_is_refused<F: Fixture>() {
     );
 }
 
-/// 17. The store fails before the commit, the same batch is repeated: applied once.
+/// Scenario 17: The store fails before the commit, the same batch is repeated: applied once.
 pub async fn s17_what_failed_before_the_commit_is_applied_by_its_repeat<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = faulty(&mut world).await;
@@ -118,7 +118,7 @@ pub async fn s17_what_failed_before_the_commit_is_applied_by_its_repeat<F: Fixtu
     assert_eq!(numbers(&a.read(0, 0).await), [1]);
 }
 
-/// 18. The store fails after the commit, the same batch is repeated: applied once, with the answer it would have had.
+/// Scenario 18: The store fails after the commit, the same batch is repeated: applied once, with the answer it would have had.
 pub async fn s18_a_lost_answer_is_given_to_the_repeat<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = faulty(&mut world).await;
@@ -147,7 +147,7 @@ pub async fn s18_a_lost_answer_is_given_to_the_repeat<F: Fixture>() {
     assert_eq!((numbers(&got), positions(&got)), (vec![1], vec![1]));
 }
 
-/// 19. As 18 with a batch of retries: attempts are counted once.
+/// Scenario 19: As 18 with a batch of retries: attempts are counted once.
 pub async fn s19_a_retry_whose_answer_was_lost_counts_once<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = faulty(&mut world).await;
@@ -169,7 +169,7 @@ pub async fn s19_a_retry_whose_answer_was_lost_counts_once<F: Fixture>() {
     }
 }
 
-/// 20. As 18 with a read: the repeat returns the same messages, and no more, also when more have arrived meanwhile.
+/// Scenario 20: As 18 with a read: the repeat returns the same messages, and no more, also when more have arrived meanwhile.
 pub async fn s20_a_repeated_read_returns_the_same_and_no_more<F: Fixture>() {
     let mut world = World::<F>::new(2).await;
     let mut a = faulty(&mut world).await;
@@ -191,7 +191,7 @@ pub async fn s20_a_repeated_read_returns_the_same_and_no_more<F: Fixture>() {
     assert_eq!(numbers(&a.read(0, 1).await), [2]);
 }
 
-/// 20a. As 18 with due work: the repeat returns the same due work.
+/// Scenario 20a: As 18 with due work: the repeat returns the same due work.
 pub async fn s20a_a_repeat_returns_the_same_due_work<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = faulty(&mut world).await;
@@ -214,7 +214,7 @@ pub async fn s20a_a_repeat_returns_the_same_due_work<F: Fixture>() {
     assert_eq!(numbers(&a.due().await), [2], "the first is running");
 }
 
-/// 20b. As 18, evicted in between: the written answer comes back marked evicted, without work or partitions.
+/// Scenario 20b: As 18, evicted in between: the written answer comes back marked evicted, without work or partitions.
 pub async fn s20b_a_repeat_after_eviction_has_no_work<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = faulty(&mut world).await;
@@ -244,7 +244,7 @@ pub async fn s20b_a_repeat_after_eviction_has_no_work<F: Fixture>() {
     assert_eq!(numbers(&b.due().await), [1]);
 }
 
-/// 20c. The same number with one byte changed: `DifferentBatch`, nothing written.
+/// Scenario 20c: The same number with one byte changed: `DifferentBatch`, nothing written.
 pub async fn s20c_the_same_number_with_other_content_is_refused<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -288,7 +288,7 @@ pub async fn s20c_the_same_number_with_other_content_is_refused<F: Fixture>() {
     assert_eq!((got.len(), &got[0].payload[..]), (1, &b"{\"n\":1}"[..]));
 }
 
-/// 20d. A failure the store knows to be complete: `NotApplied`; the same number may carry another batch.
+/// Scenario 20d: A failure the store knows to be complete: `NotApplied`; the same number may carry another batch.
 pub async fn s20d_after_a_definite_failure_the_number_is_free<F: Fixture>() {
     let limits = Limits {
         batch_messages_max: 3,

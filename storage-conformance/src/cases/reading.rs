@@ -9,7 +9,7 @@ use whizbang_storage::{
 
 use crate::{ALL, Fixture, Got, Message, World, applied, numbers, positions, subscription};
 
-/// 37. Only the owner reads a partition, under its epoch; others get `Fenced`.
+/// Scenario 37: Only the owner reads a partition, under its epoch; others get `Fenced`.
 pub async fn s37_only_the_owner_reads<F: Fixture>() {
     let mut world = World::<F>::new(2).await;
     let mut a = world.joined().await;
@@ -58,7 +58,7 @@ pub async fn s37_only_the_owner_reads<F: Fixture>() {
     assert_eq!(numbers(&b.read(0, 0).await), [1]);
 }
 
-/// 38. Limit of messages and limit of bytes both hold; a single message over the byte limit is still returned, alone.
+/// Scenario 38: Limit of messages and limit of bytes both hold; a single message over the byte limit is still returned, alone.
 pub async fn s38_both_limits_hold<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -96,7 +96,7 @@ pub async fn s38_both_limits_hold<F: Fixture>() {
     }
 }
 
-/// 39. Reads over ten partitions with one huge: the nine small ones are served too.
+/// Scenario 39: Reads over ten partitions with one huge: the nine small ones are served too.
 pub async fn s39_a_full_partition_does_not_starve_the_others<F: Fixture>() {
     let mut world = World::<F>::new(10).await;
     let mut a = world.joined().await;
@@ -135,7 +135,7 @@ pub async fn s39_a_full_partition_does_not_starve_the_others<F: Fixture>() {
     }
 }
 
-/// 40. Reading twice from the same position returns the same messages.
+/// Scenario 40: Reading twice from the same position returns the same messages.
 pub async fn s40_a_read_can_be_made_twice<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
@@ -148,7 +148,7 @@ pub async fn s40_a_read_can_be_made_twice<F: Fixture>() {
     assert_eq!(positions(&a.read(0, 1).await), [2, 5]);
 }
 
-/// 40a. Events and trimmed commands interleaved, a late subscription: `through` passes the holes, `low` reaches the end.
+/// Scenario 40a: Events and trimmed commands interleaved, a late subscription: `through` passes the holes, `low` reaches the end.
 pub async fn s40a_holes_are_passed_and_settled<F: Fixture>() {
     let mut world = World::<F>::with(Service {
         partitions: 1,
@@ -227,7 +227,7 @@ pub async fn s40a_holes_are_passed_and_settled<F: Fixture>() {
     );
 }
 
-/// 40b. A message whose stream is parked for a subscription says so, also after a change of owner.
+/// Scenario 40b: A message whose stream is parked for a subscription says so, also after a change of owner.
 pub async fn s40b_a_message_behind_a_parked_one_says_so<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let two = [
@@ -294,7 +294,7 @@ pub async fn s40b_a_message_behind_a_parked_one_says_so<F: Fixture>() {
     );
 }
 
-/// 41. Nothing to read: no rows written.
+/// Scenario 41: Nothing to read: no rows written.
 pub async fn s41_reading_nothing_writes_nothing<F: Fixture>() {
     let mut world = World::<F>::new(4).await;
     let mut a = world.joined().await;
@@ -319,7 +319,7 @@ pub async fn s41_reading_nothing_writes_nothing<F: Fixture>() {
     assert_eq!(world.fixture.rows_written().await, before);
 }
 
-/// 42. A row that cannot be read back: that message alone is reported damaged; its neighbours are delivered.
+/// Scenario 42: A row that cannot be read back: that message alone is reported damaged; its neighbours are delivered.
 pub async fn s42_a_damaged_row_is_reported_alone<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;

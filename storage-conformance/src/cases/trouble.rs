@@ -1,0 +1,289 @@
+//! What a database may do to us: busy, full, cut off, of another version, killed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use whizbang_storage::{
+    NotApplied, Operation, OperationAnswer, Settle, StoreError, StoreReader, Unit, WorkBatch, WorkStore,
+};
+
+use crate::{
+    ALL, Faulty, Fixture, Message, Odds, SchemaAge, World, applied, numbers, projection, stored, subscription,
+};
+
+/// Scenario 81: Another process holds the database: calls wait or say so, nothing is lost, nothing is there twice.
+pub async fn s81_a_busy_database_loses_nothing<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let mut a = world.joined().await;
+    a.append(&[Message::command(1)]).await;
+    let message = Message::command(2);
+    let appends = [message.append()];
+    let batch = WorkBatch {
+        appends: &appends,
+        ..a.batch()
+    };
+    let guard = world.fixture.hold().await;
+    let refused = a.send(batch).await.map(drop);
+    assert!(
+        matches!(
+            refused,
+            Err(StoreError::NotApplied(NotApplied::Busy(_)) | StoreError::Unknown(_))
+        ),
+        "{refused:?}"
+    );
+    drop(guard);
+    assert_eq!(stored(&a.ok(batch).await.appends), [2]);
+    assert_eq!(numbers(&a.read(0, 0).await), [1, 2]);
+}
+
+/// Scenario 82: The connection drops between calls: reconnect, same number, applied once.
+pub async fn s82_a_cut_connection_loses_nothing<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let mut a = world.joined().await;
+    for n in 1..=5 {
+        world.fixture.cut_connections().await;
+        let message = Message::command(n);
+        let appends = [message.append()];
+        let batch = WorkBatch {
+            appends: &appends,
+            ..a.batch()
+        };
+        let mut tries = 0;
+        while let Err(error) = a.send(batch).await.map(drop) {
+            assert!(
+                matches!(error, StoreError::Unknown(_) | StoreError::NotApplied(_)),
+                "{error:?}"
+            );
+            tries += 1;
+            assert!(tries < 100, "no way back: {error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(stored(&a.answer.appends), [n]);
+    }
+    assert_eq!(numbers(&a.read(0, 0).await), [1, 2, 3, 4, 5]);
+}
+
+/// Scenario 84: Disk full: a typed error, existing data intact, works again when there is room.
+pub async fn s84_a_full_disk_is_a_typed_error<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let mut a = world.joined().await;
+    a.append(&[Message::command(1)]).await;
+    let guard = world.fixture.fill_disk().await;
+    let message = Message::command(2).with(vec![7; 1 << 20]);
+    let appends = [message.append()];
+    let batch = WorkBatch {
+        appends: &appends,
+        ..a.batch()
+    };
+    let mut refused = a.send(batch).await.map(drop);
+    // What slack there was is used up after a few large messages.
+    let mut used = 0;
+    while refused.is_ok() {
+        used += 1;
+        assert!(used < 64, "the disk is never full");
+        refused = a.send(batch).await.map(drop);
+    }
+    assert!(
+        matches!(
+            refused,
+            Err(StoreError::NotApplied(NotApplied::Full(_)) | StoreError::Unknown(_))
+        ),
+        "{refused:?}"
+    );
+    assert!(a.store.reader().statistics().await.is_ok());
+    drop(guard);
+    assert_eq!(stored(&a.ok(batch).await.appends), [used + 2]);
+    assert_eq!(numbers(&a.read(0, 0).await)[0], 1);
+}
+
+/// Scenario 85: The schema is newer or older than the code: refused at start, with both versions.
+pub async fn s85_another_schema_is_refused_at_start<F: Fixture>() {
+    for age in [SchemaAge::Newer, SchemaAge::Older] {
+        let mut world = World::<F>::new(1).await;
+        let a = world.joined().await;
+        world.kill(a).await;
+        world.fixture.set_schema(age).await;
+        let service = world.service.clone();
+        let Err(error) = world.member_of(service).await.map(drop) else {
+            panic!("a schema that is {age:?} was opened")
+        };
+        let text = error.to_string();
+        let numbers = text
+            .split(|c: char| !c.is_ascii_digit())
+            .filter(|digits| !digits.is_empty())
+            .count();
+        assert!(numbers >= 2, "both versions: {text}");
+    }
+}
+
+/// Scenario 86: Hostile names as type, subscription, group, perspective, key and error: round trip or a typed refusal.
+pub async fn s86_hostile_names_have_no_effect<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let hostile = [
+        "'; DROP TABLE messages; --",
+        "\"quoted\" `ticked` [bracketed]",
+        "%_\\ ? $1 :name @name",
+        "\u{202E}right to left\u{202C}",
+        "tab\tnew\nline\r",
+        "🦀".repeat(50).as_str(),
+    ]
+    .map(str::to_owned);
+    for (n, name) in (0..).zip(&hostile) {
+        let service = whizbang_storage::Service {
+            partitions: 1,
+            ..whizbang_storage::Service::named(name)
+        };
+        let mut a = world.member_of(service).await.expect("the service can be opened");
+        let told = a.join(Some(name), &[subscription(name)], &[]).await;
+        assert_eq!(told.owned.len(), 1);
+        let message = Message {
+            type_name: name.clone(),
+            ..Message::command(n).once(name.as_bytes()).with(name.as_bytes())
+        };
+        assert_eq!(stored(&a.append(std::slice::from_ref(&message)).await), [1]);
+        let got = a.read(0, 0).await;
+        assert_eq!((&got[0].type_name, &got[0].payload), (name, &message.payload));
+        let writes = [whizbang_storage::Projection {
+            perspective: name,
+            ..projection(name.as_bytes(), None, Some(name.as_bytes()))
+        }];
+        assert!(applied(
+            &a.units(&[Unit {
+                projections: &writes,
+                ..crate::group(&[])
+            }])
+            .await
+        ));
+        let read = a
+            .store
+            .reader()
+            .projection(name, name.as_bytes())
+            .await
+            .expect("it is read")
+            .expect("it is there");
+        assert_eq!(read.state, name.as_bytes());
+        let dead = Settle::Dead {
+            reason: whizbang_storage::DeadReason::Rejected,
+            error: name,
+        };
+        assert!(applied(&a.units(&[got[0].ends(dead)]).await));
+        let letters = a.dead_letters().await;
+        let letter = &letters[0];
+        assert_eq!(
+            (
+                &letter.group,
+                &letter.subscription,
+                &letter.type_name,
+                &letter.error
+            ),
+            (name, name, name, name)
+        );
+        assert_eq!(a.statistics().await.subscriptions[0].name, *name);
+    }
+    let large = "x".repeat(10_000);
+    let mut a = world.joined().await;
+    let refused = a
+        .operate(Operation::Register {
+            group: &large,
+            subscription: subscription("s"),
+        })
+        .await;
+    assert!(matches!(refused, OperationAnswer::Refused(_)));
+    let opened = world.member_of(whizbang_storage::Service::named(large)).await;
+    assert!(opened.is_err(), "10 kB as a service's name");
+}
+
+/// Scenario 87: Killed after any batch: every acknowledged batch is there, whole; a batch whose answer was lost is there whole or not
+/// at all.
+pub async fn s87_what_was_acknowledged_survives_a_kill<F: Fixture>() {
+    for seed in 0..4 {
+        let mut world = World::<F>::new(2).await;
+        let mut random = fastrand::Rng::with_seed(seed);
+        let odds = Odds {
+            before: 150,
+            answer_lost: 150,
+            ..Odds::default()
+        };
+        let mut process = world
+            .joined()
+            .await
+            .map(|store| Faulty::seeded(store, seed, odds));
+        let stream = world.stream_in(0, 1);
+        let (mut number, mut acknowledged) = (0, Vec::new());
+        for _ in 0..40 {
+            number += 2;
+            let messages = [Message::event(number, stream), Message::event(number + 1, stream)];
+            let appends = [messages[0].append(), messages[1].append()];
+            let batch = WorkBatch {
+                appends: &appends,
+                ..process.batch()
+            };
+            let answered = process.send(batch).await.is_ok();
+            if answered {
+                acknowledged.extend([number, number + 1]);
+            }
+            if !answered || random.u32(0..8) == 0 {
+                process.store.faults().stop();
+                let mut next = world.joined().await;
+                world
+                    .kill_and_evict(process.map(Faulty::into_inner), &mut next)
+                    .await;
+                process = next.map(|store| Faulty::seeded(store, random.u64(..), odds));
+                process.store.faults().stop();
+                let there = numbers(&process.history(stream, 0, 999).await);
+                assert!(
+                    acknowledged.iter().all(|number| there.contains(number)),
+                    "seed {seed}"
+                );
+                assert!(
+                    there.chunks(2).all(|pair| pair[0] + 1 == pair[1]),
+                    "seed {seed}: half a batch"
+                );
+                process.store.faults().draw(random.u64(..), odds);
+            }
+        }
+    }
+}
+
+/// A store that tells others does so when there is something for them.
+pub async fn others_are_told_when_there_is_something_for_them<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let mut a = world.joined().await;
+    let mut b = world.joined().await;
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&told);
+    a.store.on_hint(Arc::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    }));
+    b.append(&[Message::command(1)]).await;
+    wait_for(&told, 1).await;
+    let before = told.load(Ordering::SeqCst);
+    a.move_arrivals().await;
+    a.due_within(ALL).await;
+    assert_eq!(
+        told.load(Ordering::SeqCst),
+        before,
+        "nobody is told of what it did itself"
+    );
+    // Partitions that are free are something for others, too.
+    let mut c = world.joined().await;
+    let second = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&second);
+    c.store.on_hint(Arc::new(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    }));
+    a.leave(&[]).await;
+    wait_for(&second, 1).await;
+}
+
+/// Waits until others had the time to be told; by the machine's clock, since a hint may come over a wire.
+async fn wait_for(told: &AtomicUsize, least: usize) {
+    for _ in 0..500 {
+        if told.load(Ordering::SeqCst) >= least {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nobody was told within 5 s");
+}
