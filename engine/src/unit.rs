@@ -563,6 +563,7 @@ pub(crate) fn check_key(key: &[u8], limits: &Limits) -> Result<(), Refusal> {
 }
 
 /// Whether a type says of itself what the method it is given to needs.
+#[track_caller]
 pub(crate) const fn assert_kind<M: Message>(kind: MessageKind) {
     assert!(
         M::KIND as u8 == kind as u8,

@@ -132,7 +132,7 @@ impl Settings {
         };
         if let Some(second) = attributes.next() {
             return Err(Error::new(
-                second.span(),
+                second.path().span(),
                 "one `#[message(…)]` is enough: put everything into the first",
             ));
         }
@@ -195,7 +195,7 @@ impl Found {
     }
 
     fn complete(self, attribute: &Attribute, example: &str) -> Result<Settings> {
-        let missing = |what| Error::new(attribute.span(), format!("`{what}` is missing: `{example}`"));
+        let missing = |what| Error::new(attribute.path().span(), format!("`{what}` is missing: `{example}`"));
         Ok(Settings {
             name: self.name.ok_or_else(|| missing("name"))?,
             version: self.version.ok_or_else(|| missing("version"))?,
@@ -227,13 +227,13 @@ fn stream(input: &DeriveInput) -> Result<TokenStream> {
     };
     if let Some((_, _, second)) = marked.next() {
         return Err(Error::new(
-            second.span(),
+            second.path().span(),
             "a message belongs to one stream: there is a `#[stream]` already",
         ));
     }
     if let Data::Enum(_) = input.data {
         let text = "`#[stream]` stands on the field of a struct; for an enum, implement `Message` by hand";
-        return Err(Error::new(attribute.span(), text));
+        return Err(Error::new(attribute.path().span(), text));
     }
     attribute.meta.require_path_only()?;
     Ok(quote_spanned! {place_of(field.ty.span())=>

@@ -1,10 +1,12 @@
 //! `with { … }`: named settings behind a receptor or a subscription.
 
-use proc_macro2::TokenStream;
-use quote::quote;
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
 use syn::parse::ParseStream;
 use syn::punctuated::Punctuated;
 use syn::{Error, Expr, FieldValue, Ident, Member, Result, Token, braced};
+
+use crate::name::place_of;
 
 /// Settings by name, each at most once, each of a known name.
 #[derive(Default)]
@@ -60,7 +62,9 @@ impl Options {
         // The update of a struct of which every field is given is a lint of its own.
         let rest =
             (self.settings.len() < OF_RECEPTOR.len()).then(|| quote!(..::whizbang::ReceptorOptions::DEFAULT));
-        quote! {
+        // At the first setting, so that a value that cannot work is reported there.
+        let place = self.settings.first().map_or_else(Span::call_site, |(name, _)| place_of(name.span()));
+        quote_spanned! {place=>
             const { &::whizbang::ReceptorOptions { #(#settings)* #rest }.checked() }
         }
     }

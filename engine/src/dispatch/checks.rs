@@ -11,6 +11,7 @@ use whizbang_storage::MessageKind;
 ///
 /// # Panics
 /// While compiling: when the command's `KIND` says otherwise.
+#[track_caller] // The error stands at the line of the table, not in here.
 pub const fn assert_command<C: Command>() {
     assert_kind::<C>(MessageKind::Command);
 }
@@ -19,6 +20,7 @@ pub const fn assert_command<C: Command>() {
 ///
 /// # Panics
 /// While compiling: when the event's `KIND` says otherwise.
+#[track_caller] // The error stands at the line of the table, not in here.
 pub const fn assert_event<E: Event>() {
     assert_kind::<E>(MessageKind::Event);
 }

@@ -1,4 +1,142 @@
 //! Who handles what: receptors, and the table that is known while compiling.
+//!
+//! The table is declared once, with [`dispatcher!`](crate::dispatcher):
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use serde::{Deserialize, Serialize};
+//! use whizbang::{Command, Context, Event, Failure, OnDead, PlainReceptor, Receptor, dispatcher};
+//!
+//! #[derive(Serialize, Deserialize, Command)]
+//! #[message(name = "orders.create", version = 1, reply = u64)]
+//! struct CreateOrder {
+//!     customer: String,
+//! }
+//!
+//! #[derive(Clone, Serialize, Deserialize, Event)]
+//! #[message(name = "orders.created", version = 1)]
+//! struct OrderCreated {
+//!     #[stream]
+//!     order: u64,
+//! }
+//!
+//! struct Orders;
+//! struct Mailer;
+//! struct Totals;
+//!
+//! impl Receptor<CreateOrder> for Orders {
+//!     async fn receive(&self, command: CreateOrder, mut cx: Context<'_>) -> Result<u64, Failure> {
+//!         let order = command.customer.len() as u64;
+//!         cx.publish(&OrderCreated { order })?;
+//!         Ok(order)
+//!     }
+//! }
+//! impl Receptor<OrderCreated> for Mailer {
+//!     async fn receive(&self, event: OrderCreated, _: Context<'_>) -> Result<(), Failure> {
+//!         Ok(println!("order {} is confirmed", event.order))
+//!     }
+//! }
+//! impl PlainReceptor<OrderCreated> for Totals {
+//!     fn receive_now(&self, event: OrderCreated, _: Context<'_>) -> Result<(), Failure> {
+//!         Ok(println!("order {} is counted", event.order))
+//!     }
+//! }
+//!
+//! dispatcher! {
+//!     pub struct Shop {
+//!         orders: Orders,
+//!         mailer: Mailer,
+//!         totals: Totals,
+//!     }
+//!
+//!     command CreateOrder => orders with { deadline: Duration::from_secs(5) };
+//!     event OrderCreated => mailer;
+//!
+//!     subscription "totals" with { on_dead: OnDead::Halt } {
+//!         event OrderCreated => totals;
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Failure> {
+//! let shop = Shop { orders: Orders, mailer: Mailer, totals: Totals };
+//! let mut unit = whizbang::Unit::default();
+//! assert_eq!(shop.invoke_with(CreateOrder { customer: "ann".into() }, &mut unit).await?, 3);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What it writes can be written by hand; a table of one command is this:
+//!
+//! ```
+//! # use std::future::Future;
+//! # use serde::{Deserialize, Serialize};
+//! # use whizbang::{Command, Context, Failure, HasOneReceptorIn, Message, OnDead, Receptor, ReceptorOptions, StartAt};
+//! use whizbang::dispatch::{Dispatcher, Handed, Kind, KnownType, Routed, SubscriptionSpec};
+//! # #[derive(Serialize, Deserialize, Command)]
+//! # #[message(name = "orders.create", version = 1, reply = u64)]
+//! # struct CreateOrder { customer: String }
+//! # struct Orders;
+//! # impl Receptor<CreateOrder> for Orders {
+//! #     async fn receive(&self, command: CreateOrder, _: Context<'_>) -> Result<u64, Failure> {
+//! #         Ok(command.customer.len() as u64)
+//! #     }
+//! # }
+//!
+//! struct Shop {
+//!     orders: Orders,
+//! }
+//!
+//! impl HasOneReceptorIn<Shop> for CreateOrder {
+//!     type Receptor = Orders;
+//!
+//!     fn receptor(shop: &Shop) -> &Orders {
+//!         &shop.orders
+//!     }
+//!
+//!     fn receive_in(self, shop: &Shop, cx: Context<'_>) -> impl Future<Output = Result<u64, Failure>> + Send {
+//!         shop.orders.receive(self, cx)
+//!     }
+//! }
+//!
+//! impl Dispatcher for Shop {
+//!     const SUBSCRIPTIONS: &'static [SubscriptionSpec<'static>] = &[SubscriptionSpec {
+//!         name: "receptors",
+//!         start: StartAt::First,
+//!         on_dead: OnDead::Skip,
+//!         attempts_max: 10,
+//!     }];
+//!     const TYPES: &'static [KnownType<'static>] =
+//!         &[KnownType { name: CreateOrder::NAME, version_max: CreateOrder::VERSION }];
+//!
+//!     fn resolve(type_name: &str) -> Option<Kind> {
+//!         (type_name == CreateOrder::NAME).then_some(Kind(0))
+//!     }
+//!
+//!     fn options(subscription: usize, kind: Kind) -> Option<&'static ReceptorOptions> {
+//!         (subscription == 0 && kind == Kind(0)).then_some(&ReceptorOptions::DEFAULT)
+//!     }
+//!
+//!     fn route<'a>(
+//!         &'a self,
+//!         subscription: usize,
+//!         kind: Kind,
+//!         message: &Handed<'_>,
+//!         cx: Context<'a>,
+//!     ) -> Routed<impl Future<Output = Result<(), Failure>> + Send + use<'a>> {
+//!         if Self::options(subscription, kind).is_none() {
+//!             return Routed::NotWanted;
+//!         }
+//!         // With several receptors this is a `match`, and `Running` holds an enum with a variant for each.
+//!         match CreateOrder::decode(message.type_version, message.content_type, message.payload) {
+//!             Ok(command) => Routed::Running(async move { self.orders.receive(command, cx).await.map(drop) }),
+//!             Err(error) => Routed::Undecodable(error),
+//!         }
+//!     }
+//! }
+//! # assert_eq!(Shop::resolve("orders.create"), Some(Kind(0)));
+//! ```
 
 mod checks;
 mod names;

@@ -110,6 +110,7 @@ const fn piece(name: &[u8], at: usize) -> u64 {
 ///
 /// # Panics
 /// With a text that names both types.
+#[track_caller] // The error stands at the table, not in here.
 pub const fn assert_unique(types: &[NamedType]) {
     let mut left = 0;
     while left < types.len() {
@@ -157,6 +158,7 @@ impl Text {
         self
     }
 
+    #[track_caller]
     const fn panic(&self) -> ! {
         match core::str::from_utf8(self.bytes.split_at(self.length).0) {
             Ok(text) => panic!("{}", text),

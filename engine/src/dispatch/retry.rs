@@ -44,6 +44,7 @@ impl ReceptorOptions {
     ///
     /// # Panics
     /// With a text that names the option.
+    #[track_caller] // The error stands at the option, not in here.
     pub const fn checked(self) -> Self {
         assert!(
             self.attempts_max > 0,

@@ -248,6 +248,7 @@ pub fn decode_upcasting<M: Upcast + serde::de::DeserializeOwned>(
 ///
 /// # Panics
 /// While compiling: when the names differ, or its version is not lower.
+#[track_caller] // The error stands at `upcast_from`, not in here.
 pub const fn assert_upcast<M: Upcast<Previous = Previous>, Previous: Message>() {
     assert!(
         same(M::NAME, Previous::NAME),

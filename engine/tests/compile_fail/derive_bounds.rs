@@ -1,6 +1,6 @@
 //! What a message needs beside the derive.
 use serde::{Deserialize, Serialize};
-use whizbang::{Event, Upcast};
+use whizbang::Event;
 
 #[derive(Event)]
 #[message(name = "no.serde", version = 1)]

@@ -1,5 +1,5 @@
-//! What stands in a line, or is given to a receptor, is a message.
-use whizbang::{Context, Failure, Receptor, dispatcher};
+//! What is given to a receptor is a message.
+use whizbang::{Context, Failure, Receptor};
 
 struct CreateOrder;
 struct Orders;
