@@ -477,7 +477,7 @@ impl Unit {
             ..
         } = &self.seen[place];
         let (perspective, based_on, key_bytes) = (*perspective, *based_on, key.len());
-        let has = u8::from(encode.is_some()) * HAS_STATE | u8::from(based_on.is_some()) * HAS_REVISION;
+        let has = (u8::from(encode.is_some()) * HAS_STATE) | (u8::from(based_on.is_some()) * HAS_REVISION);
         self.record.extend_from_slice(&[WRITE, has]);
         let lengths = self.record.len();
         self.record.extend_from_slice(&[0; 12]);

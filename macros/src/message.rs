@@ -195,7 +195,12 @@ impl Found {
     }
 
     fn complete(self, attribute: &Attribute, example: &str) -> Result<Settings> {
-        let missing = |what| Error::new(attribute.path().span(), format!("`{what}` is missing: `{example}`"));
+        let missing = |what| {
+            Error::new(
+                attribute.path().span(),
+                format!("`{what}` is missing: `{example}`"),
+            )
+        };
         Ok(Settings {
             name: self.name.ok_or_else(|| missing("name"))?,
             version: self.version.ok_or_else(|| missing("version"))?,

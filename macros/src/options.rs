@@ -63,7 +63,10 @@ impl Options {
         let rest =
             (self.settings.len() < OF_RECEPTOR.len()).then(|| quote!(..::whizbang::ReceptorOptions::DEFAULT));
         // At the first setting, so that a value that cannot work is reported there.
-        let place = self.settings.first().map_or_else(Span::call_site, |(name, _)| place_of(name.span()));
+        let place = self
+            .settings
+            .first()
+            .map_or_else(Span::call_site, |(name, _)| place_of(name.span()));
         quote_spanned! {place=>
             const { &::whizbang::ReceptorOptions { #(#settings)* #rest }.checked() }
         }
