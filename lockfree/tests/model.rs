@@ -196,7 +196,7 @@ impl World {
             }
             Operation::Close => {
                 // Once in a while, so that most runs go on for long.
-                if n % 5 == 0 {
+                if n.is_multiple_of(5) {
                     self.producers.close();
                     self.is_closed = true;
                 }
@@ -239,7 +239,7 @@ impl World {
         if is_finished {
             batch.finish();
             for (ring, taken) in self.rings.iter_mut().zip(taken) {
-                if let Some((_, _, end)) = ring.records.drain(..taken).last() {
+                if let Some((_, _, end)) = ring.records.drain(..taken).next_back() {
                     ring.head = end;
                 }
             }

@@ -1,0 +1,153 @@
+//! What is allocated, and what is only reserved.
+#![cfg(not(any(lockfree_loom, miri)))]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use whizbang_lockfree::ids::next_id;
+use whizbang_lockfree::*;
+
+/// Counts the calling thread's allocations.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: all is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: passed on.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many allocations `run` makes.
+fn allocations(run: impl FnOnce()) -> usize {
+    let before = COUNT.get();
+    run();
+    COUNT.get() - before
+}
+
+struct Sum;
+impl Sink for Sum {
+    type At<'a> = u64;
+}
+struct Add;
+impl Visit<[u64; 8], Sum> for Add {
+    fn visit(message: &[u64; 8], out: &mut u64) {
+        *out += message[0];
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(Box::new(1))), 1);
+}
+
+#[test]
+fn after_warm_up_nothing_on_the_way_allocates() {
+    let bell = Doorbell::new();
+    let (producers, mut consumer) = rings::<u128, Sum>(RingsConfig::default(), &bell).unwrap();
+    let mut publisher = producers.publisher().unwrap();
+    let pool = ArenaPool::new(1, 64 * 1024);
+    let mut sum = 0;
+    let mut round = || {
+        for n in 0..100 {
+            producers
+                .try_push_plain::<_, Add>(next_id().get(), [n; 8])
+                .unwrap();
+            publisher
+                .try_push_plain::<_, Add>(next_id().get(), [n; 8])
+                .unwrap();
+            producers.try_push(0, b"bytes").unwrap();
+            let mut claim = publisher.try_claim(64).unwrap();
+            claim.extend_from_slice(b"in place").unwrap();
+            let ticket = claim.commit(0);
+            assert!(!producers.passed(ticket));
+        }
+        let last = producers.try_push(0, b"the last").unwrap();
+        let arena = pool.take();
+        let batch = consumer.drain(DrainLimit::NONE);
+        for record in &batch {
+            if !record.visit(&mut sum) {
+                arena.alloc_slice_copy(record.bytes().unwrap());
+            }
+        }
+        batch.finish();
+        consumer.wake();
+        drop(arena);
+        assert!(
+            pin!(producers.answered(last))
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_ready()
+        );
+        consumer.drain(DrainLimit::NONE).finish();
+        assert_eq!(
+            bell.rest(
+                Rest {
+                    looks: 0,
+                    ..Rest::default()
+                },
+                || true
+            ),
+            Woken::Work
+        );
+    };
+    round();
+    // A chunk of the arena's grows until one holds a batch; then it stays.
+    round();
+    assert_eq!(allocations(&mut round), 0);
+    assert_eq!(sum, 3 * 2 * (0..100).sum::<u64>());
+}
+
+#[test]
+fn a_refusal_allocates_nothing() {
+    let config = RingsConfig {
+        ring_bytes: 1024,
+        ..RingsConfig::default()
+    };
+    let (producers, _consumer) = rings::<(), Sum>(config, &Doorbell::new()).unwrap();
+    while producers.try_push_plain::<_, Add>((), [0; 8]).is_ok() {}
+    assert_eq!(
+        allocations(|| assert!(producers.try_push_plain::<_, Add>((), [0; 8]).is_err())),
+        0
+    );
+}
+
+/// Bytes of this process that lie in memory.
+#[cfg(target_os = "linux")]
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_ring_that_nobody_fills_takes_no_memory() {
+    let before = resident_bytes();
+    let config = RingsConfig {
+        stripes: 8,
+        publishers_max: 56,
+        ring_bytes: 4 << 20,
+    };
+    let (producers, mut consumer) = rings::<(), Sum>(config, &Doorbell::new()).unwrap();
+    for n in 0..1_000 {
+        producers.try_push_plain::<_, Add>((), [n; 8]).unwrap();
+    }
+    assert_eq!(consumer.drain(DrainLimit::NONE).len(), 1_000);
+    let grown = resident_bytes().saturating_sub(before);
+    // 256 MiB are reserved; one huge page may be what one record costs.
+    assert!(grown < 16 << 20, "{grown} bytes for 96 KiB of records");
+}
