@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cases;
+pub mod differential;
 mod faulty;
 mod fixture;
 mod list;

@@ -281,8 +281,9 @@ impl Arrivals {
 #[derive(Default)]
 pub(super) struct Dedup {
     first: HashMap<Box<[u8]>, First>,
-    // In the order in which they came; the instants never go back, also when the clock does.
-    ages: VecDeque<(Timestamp, Box<[u8]>)>,
+    // By age, and in the order in which they came.
+    ages: BTreeMap<(Timestamp, u64), Box<[u8]>>,
+    ever: u64,
 }
 
 /// The message that came first with a key.
@@ -302,19 +303,19 @@ impl Dedup {
     }
 
     pub(super) fn insert(&mut self, key: &[u8], first: First, now: Timestamp) {
-        let at = self.ages.back().map_or(now, |(last, _)| now.max(*last));
+        self.ever += 1;
         self.first.insert(key.into(), first);
-        self.ages.push_back((at, key.into()));
+        self.ages.insert((now, self.ever), key.into());
     }
 
     /// Forgets at most `max` keys that are old, the oldest first; says how many.
     pub(super) fn forget(&mut self, max: usize, old: impl Fn(Timestamp) -> bool) -> usize {
         let mut forgotten = 0;
-        while forgotten < max && self.ages.front().is_some_and(|(at, _)| old(*at)) {
-            if let Some((_, key)) = self.ages.pop_front() {
-                self.first.remove(&key);
-                forgotten += 1;
-            }
+        while forgotten < max
+            && let Some(oldest) = self.ages.first_entry().filter(|oldest| old(oldest.key().0))
+        {
+            self.first.remove(&oldest.remove());
+            forgotten += 1;
         }
         forgotten
     }
