@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn ids_of_many_threads_are_all_different() {
-        let count = if cfg!(miri) { 300 } else { 50_000 };
+        let count = if cfg!(miri) { 260 } else { 50_000 };
         let threads: Vec<_> = (0..4)
             .map(|_| std::thread::spawn(move || (0..count).map(|_| next_id()).collect::<Vec<_>>()))
             .collect();

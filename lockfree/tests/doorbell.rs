@@ -11,6 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 use whizbang_lockfree::*;
 
+/// Small, because Miri keeps books of every byte.
+const SMALL: RingsConfig = RingsConfig {
+    stripes: 2,
+    publishers_max: 0,
+    ring_bytes: 1024,
+};
+
 /// Parks at once, so that every test goes through the last step.
 const AT_ONCE: Rest = Rest {
     looks: 0,
@@ -59,7 +66,7 @@ fn work_that_is_there_already_is_not_slept_upon() {
 #[test]
 fn a_push_wakes_a_thread_that_rests_and_a_dropped_claim_does_not() {
     let bell = Doorbell::new();
-    let (producers, consumer) = rings::<u32, NoSink>(RingsConfig::default(), &bell).unwrap();
+    let (producers, consumer) = rings::<u32, NoSink>(SMALL, &bell).unwrap();
     thread::scope(|scope| {
         let rested = scope.spawn(|| bell.rest(AT_ONCE, || consumer.has_news()));
         drop(producers.try_claim(8).unwrap());
@@ -137,19 +144,19 @@ fn ping_pong(fences: Fences, rounds: u32, rest: Rest) {
 
 #[test]
 fn no_wake_up_is_lost_with_the_fences_of_this_machine() {
-    ping_pong(Fences::detect(), if cfg!(miri) { 20 } else { 20_000 }, AT_ONCE);
+    ping_pong(Fences::detect(), if cfg!(miri) { 4 } else { 20_000 }, AT_ONCE);
 }
 
 #[test]
 fn no_wake_up_is_lost_with_symmetric_fences() {
-    ping_pong(Fences::Symmetric, if cfg!(miri) { 20 } else { 20_000 }, AT_ONCE);
+    ping_pong(Fences::Symmetric, if cfg!(miri) { 4 } else { 20_000 }, AT_ONCE);
 }
 
 #[test]
 fn no_wake_up_is_lost_when_the_consumer_looks_a_few_times_first() {
     ping_pong(
         Fences::detect(),
-        if cfg!(miri) { 10 } else { 20_000 },
+        if cfg!(miri) { 2 } else { 20_000 },
         Rest::default(),
     );
 }
@@ -157,9 +164,9 @@ fn no_wake_up_is_lost_when_the_consumer_looks_a_few_times_first() {
 #[test]
 fn two_sets_of_rings_share_a_bell() {
     let bell = Doorbell::new();
-    let (one, mut from_one) = rings::<u32, NoSink>(RingsConfig::default(), &bell).unwrap();
-    let (two, mut from_two) = rings::<u32, NoSink>(RingsConfig::default(), &bell).unwrap();
-    let rounds = if cfg!(miri) { 10 } else { 5_000 };
+    let (one, mut from_one) = rings::<u32, NoSink>(SMALL, &bell).unwrap();
+    let (two, mut from_two) = rings::<u32, NoSink>(SMALL, &bell).unwrap();
+    let rounds = if cfg!(miri) { 4 } else { 5_000 };
     thread::scope(|scope| {
         scope.spawn(move || {
             for round in 0..rounds {

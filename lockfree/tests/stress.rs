@@ -253,14 +253,14 @@ fn stress(fences: Fences, producers_count: u32, enough: u64, seed: u64) {
 
 #[test]
 fn every_byte_accepted_is_drained_once_with_the_fences_of_this_machine() {
-    let enough = if cfg!(miri) { 60 } else { 200_000 };
-    stress(Fences::detect(), if cfg!(miri) { 3 } else { 5 }, enough, 1);
+    let enough = if cfg!(miri) { 25 } else { 200_000 };
+    stress(Fences::detect(), if cfg!(miri) { 2 } else { 5 }, enough, 1);
 }
 
 #[test]
 fn every_byte_accepted_is_drained_once_with_symmetric_fences() {
-    let enough = if cfg!(miri) { 60 } else { 200_000 };
-    stress(Fences::Symmetric, if cfg!(miri) { 3 } else { 5 }, enough, 2);
+    let enough = if cfg!(miri) { 25 } else { 200_000 };
+    stress(Fences::Symmetric, if cfg!(miri) { 2 } else { 5 }, enough, 2);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use loom::sync::Arc;
 use loom::thread;
 use std::future::Future;
 use std::pin::pin;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use whizbang_lockfree::{ConsumerGone, DrainLimit, PushError};
 
 /// A ring is full, its producer waits, the consumer frees and wakes.
@@ -167,7 +167,11 @@ pub(super) fn herald_wakes_from_another_thread() {
     let waiter = thread::spawn(move || {
         let mut answered = pin!(producers.answered(ticket));
         let waker = waker();
-        while let Poll::Pending = answered.as_mut().poll(&mut Context::from_waker(&waker)) {
+        while answered
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+        {
             thread::park();
         }
     });
