@@ -11,8 +11,43 @@
 //! | name a message | [`ids::next_id`] |
 //! | build a batch without allocating | [`ArenaPool`] |
 //!
-//! What lies in a ring never owns memory. Rings are bounded; full is an answer, not a wait. The protocols and why
-//! they hold are told in `docs/memory-model.md`, and checked by `./scripts/loom`.
+//! What lies in a ring never owns memory. Rings are bounded; full is an answer, not a wait.
+//!
+//! # The whole way
+//!
+//! ```
+//! use std::thread;
+//! use whizbang_lockfree::{Doorbell, DrainLimit, NoSink, Rest, RingsConfig, rings};
+//!
+//! let bell = Doorbell::new();
+//! let (producers, mut consumer) = rings::<u64, NoSink>(RingsConfig::default(), &bell)?;
+//!
+//! let pump = thread::spawn(move || {
+//!     let mut sum = 0;
+//!     while !consumer.is_closed_and_empty() {
+//!         let batch = consumer.drain(DrainLimit::NONE);
+//!         sum += batch.records().map(|record| record.header()).sum::<u64>();
+//!         batch.finish(); // answered and freed, all at once
+//!         consumer.wake(); // who waits for that
+//!         bell.rest(Rest::default(), || consumer.has_news());
+//!     }
+//!     sum
+//! });
+//!
+//! for number in 1..=10 {
+//!     producers.try_push(number, b"payload")?;
+//! }
+//! producers.close();
+//! assert_eq!(pump.join().unwrap(), 55);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How it is checked
+//!
+//! `docs/memory-model.md` tells every protocol and names every ordering. `./scripts/loom` runs a model of each in
+//! every interleaving up to a bound, and shows that each ordering and step is needed: weakened, its model fails. How to
+//! model a use of your own stands at the head of `loom-tests/src/lib.rs`. `./scripts/miri` and
+//! `./scripts/sanitize` run the tests under Miri and the sanitizers.
 
 mod arena;
 mod claim;
