@@ -1,7 +1,7 @@
 //! Measures the whole lifecycle of messages in a SQLite file, with a raw floor beside it.
 //!
 //! ```text
-//! cargo run --release -p whizbang-storage-sqlite --example lifecycle -- [seconds per row] [directory]
+//! cargo run --release -p whizbang-storage-sqlite --example lifecycle -- [seconds per row] [directory] [batch size]
 //! ```
 //!
 //! *floor*: plain rusqlite, one table, a row inserted per message and a range deleted per batch, the same file settings.
@@ -12,7 +12,7 @@ use std::num::NonZeroU128;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use whizbang_storage::*;
 use whizbang_storage_sqlite::{SqliteOptions, SqliteStore};
 
@@ -34,7 +34,9 @@ fn main() -> Result<(), Failure> {
         None => tempfile::tempdir()?,
     };
     let lasting = Duration::from_secs_f64(seconds);
-    println!("payload  batch  streams |    floor msg/s   MB/s | exchange msg/s   MB/s  µs/batch | ratio");
+    let only: Option<usize> = arguments.next().map(|batch| batch.parse()).transpose()?;
+    println!("                        |          floor              |          exchange           |");
+    println!("payload  batch  streams |     msg/s  cpu ns/msg  B/msg |     msg/s  cpu ns/msg  B/msg | ratio of msg/s, of cpu");
     for load in [
         load(120, 100, 10_000),
         load(120, 1_000, 10_000),
@@ -42,24 +44,78 @@ fn main() -> Result<(), Failure> {
         load(120, 4_000, 1),
         load(10_240, 1_000, 10_000),
         load(10_240, 100, 10_000),
-    ] {
+    ]
+    .into_iter()
+    .filter(|load| only.is_none_or(|batch| batch == load.batch))
+    {
         let floor = floor(&directory.path().join("floor.db"), load, lasting)?;
         let ours = exchange(&directory.path().join("ours.db"), load, lasting)?;
-        let bandwidth = |rate: f64| rate * load.payload_bytes as f64 / 1e6;
         println!(
-            "{:>7} {:>6} {:>8} | {:>14.0} {:>6.1} | {:>14.0} {:>6.1} {:>9.0} | {:>5.2}",
+            "{:>7} {:>6} {:>8} | {:>9.0} {:>11.0} {:>6.0} | {:>9.0} {:>11.0} {:>6.0} | {:>5.2} {:>5.2}",
             load.payload_bytes,
             load.batch,
             load.streams,
-            floor,
-            bandwidth(floor),
-            ours,
-            bandwidth(ours),
-            load.batch as f64 / ours * 1e6,
-            ours / floor
+            floor.rate,
+            floor.cpu_nanos,
+            floor.bytes,
+            ours.rate,
+            ours.cpu_nanos,
+            ours.bytes,
+            ours.rate / floor.rate,
+            floor.cpu_nanos / ours.cpu_nanos,
         );
     }
-    empty(&directory.path().join("empty.db"), lasting)
+    if only.is_none_or(|batch| batch == 0) {
+        empty(&directory.path().join("empty.db"), lasting)?;
+    }
+    Ok(())
+}
+
+/// What was measured: messages a second, and what each of them cost.
+struct Measured {
+    rate: f64,
+    cpu_nanos: f64,
+    bytes: f64,
+}
+
+/// A moment from which something is measured.
+struct Start {
+    at: Instant,
+    cpu: Duration,
+    written: u64,
+}
+
+impl Start {
+    fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            cpu: cpu(),
+            written: written(),
+        }
+    }
+
+    fn measured(&self, messages: u64) -> Measured {
+        let messages = messages as f64;
+        Measured {
+            rate: messages / self.at.elapsed().as_secs_f64(),
+            cpu_nanos: (cpu() - self.cpu).as_nanos() as f64 / messages,
+            bytes: (written() - self.written) as f64 / messages,
+        }
+    }
+}
+
+/// Time this process has spent on processors, where Linux says so.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or_default())
+}
+
+/// Bytes this process has written, where Linux says so.
+fn written() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+    line.and_then(|bytes| bytes.parse().ok()).unwrap_or_default()
 }
 
 fn load(payload_bytes: usize, batch: usize, streams: usize) -> Load {
@@ -71,15 +127,15 @@ fn load(payload_bytes: usize, batch: usize, streams: usize) -> Load {
 }
 
 /// Messages a second through one table.
-fn floor(path: &Path, load: Load, lasting: Duration) -> Result<f64, Failure> {
+fn floor(path: &Path, load: Load, lasting: Duration) -> Result<Measured, Failure> {
     // A store makes the file, so that page size, log and durability are the same.
     let sql = SqliteStore::open(path)?.connect()?;
     sql.execute_batch("CREATE TABLE message (id INTEGER PRIMARY KEY, stream BLOB, payload BLOB);")?;
     let payload = vec![b'x'; load.payload_bytes];
     let mut insert = sql.prepare("INSERT INTO message (id, stream, payload) VALUES (?1, ?2, ?3)")?;
     let mut delete = sql.prepare("DELETE FROM message WHERE id BETWEEN ?1 AND ?2")?;
-    let (mut count, started) = (0u64, Instant::now());
-    while started.elapsed() < lasting {
+    let (mut count, started) = (0u64, Start::now());
+    while started.at.elapsed() < lasting {
         sql.execute_batch("BEGIN IMMEDIATE")?;
         let first = count + 1;
         for _ in 0..load.batch {
@@ -91,14 +147,14 @@ fn floor(path: &Path, load: Load, lasting: Duration) -> Result<f64, Failure> {
         delete.execute([first as i64 - batch, first as i64 - 1])?;
         sql.execute_batch("COMMIT")?;
     }
-    let rate = count as f64 / started.elapsed().as_secs_f64();
+    let measured = started.measured(count);
     drop((insert, delete));
     remove(path)?;
-    Ok(rate)
+    Ok(measured)
 }
 
 /// Messages a second through `process_work_batch`.
-fn exchange(path: &Path, load: Load, lasting: Duration) -> Result<f64, Failure> {
+fn exchange(path: &Path, load: Load, lasting: Duration) -> Result<Measured, Failure> {
     let mut sender = Bench::join(path)?;
     let payload = vec![b'x'; load.payload_bytes];
     let streams: Vec<StreamId> = (0..load.streams).map(|n| StreamId::from_key(n.to_string())).collect();
@@ -106,8 +162,8 @@ fn exchange(path: &Path, load: Load, lasting: Duration) -> Result<f64, Failure> 
     let mut settled = Vec::new();
     let mut given = vec![0u64; 128];
     let mut done = vec![0u64; 128];
-    let (mut count, started) = (0u64, Instant::now());
-    while started.elapsed() < lasting || count == 0 {
+    let (mut count, started) = (0u64, Start::now());
+    while started.at.elapsed() < lasting || count == 0 {
         appends.clear();
         for _ in 0..load.batch {
             count += 1;
@@ -123,7 +179,7 @@ fn exchange(path: &Path, load: Load, lasting: Duration) -> Result<f64, Failure> 
             given[partition] = position.0;
         }
     }
-    let rate = count as f64 / started.elapsed().as_secs_f64();
+    let measured = started.measured(count);
     sender.ranges(&given, &mut done, &mut settled);
     sender.send(&[], &settled)?;
     let statistics = block_on(sender.store.reader().statistics())?;
@@ -133,7 +189,7 @@ fn exchange(path: &Path, load: Load, lasting: Duration) -> Result<f64, Failure> 
     }
     drop(sender);
     remove(path)?;
-    Ok(rate)
+    Ok(measured)
 }
 
 /// What an exchange costs that carries nothing.

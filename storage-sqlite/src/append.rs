@@ -1,7 +1,5 @@
 //! Appending: a message goes into its partition's log, or waits as an arrival.
 
-use core::ops::Range;
-
 use rusqlite::params;
 use whizbang_storage::{
     Append, AppendAnswer, HandOut, MessageKind, Partition, Position, StreamId, Version, refuse,
@@ -11,25 +9,7 @@ use crate::dedup;
 use crate::error::Stop;
 use crate::exchange::Exchange;
 use crate::record;
-use crate::state::position_of;
-
-/// A run of positions is cut into rows of about so many bytes, so that reading one message does not read them all.
-const RUN_BYTES: usize = 32 << 10;
-
-/// Positions without a message in the log (events) that a run may skip, at four bytes each.
-const HOLES_MAX: i64 = 64;
-
-/// A message with its place, that is written when somebody reads, or at the end of the batch.
-pub(crate) struct Pending<'b> {
-    place: i64,
-    source: Source<'b>,
-}
-
-enum Source<'b> {
-    Append(&'b Append<'b>),
-    /// Of the scratch's copied bytes.
-    Record(Range<usize>),
-}
+use crate::segment::{Pending, Source};
 
 impl<'b> Exchange<'_, 'b> {
     pub(crate) fn append(&mut self, append: &'b Append<'b>) -> Result<AppendAnswer, Stop> {
@@ -202,55 +182,4 @@ impl<'b> Exchange<'_, 'b> {
         self.next_dedup = Some((id + 1, at));
         Ok(None)
     }
-
-    /// Writes what is pending into the log: one row per run of positions of a partition.
-    pub(crate) fn write_log(&mut self) -> Result<(), Stop> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let mut pending = core::mem::take(&mut self.pending);
-        pending.sort_unstable_by_key(|message| message.place);
-        let mut put = self.sql.prepare_cached(include_str!("sql/put_log.sql"))?;
-        let scratch = &mut *self.scratch;
-        let mut rest = &pending[..];
-        while let Some(first) = rest.first() {
-            scratch.bytes.clear();
-            scratch.ends.clear();
-            let (mut next, mut taken) = (first.place, 0);
-            for message in rest {
-                let holes = message.place - next;
-                if holes > HOLES_MAX || taken > 0 && scratch.bytes.len() >= RUN_BYTES {
-                    break;
-                }
-                for _ in 0..holes {
-                    push_end(&mut scratch.ends, scratch.bytes.len());
-                }
-                match &message.source {
-                    Source::Append(append) => record::encode(append, &mut scratch.bytes),
-                    Source::Record(range) => scratch.bytes.extend_from_slice(&scratch.copied[range.clone()]),
-                }
-                push_end(&mut scratch.ends, scratch.bytes.len());
-                next = message.place + 1;
-                taken += 1;
-            }
-            debug_assert!(position_of(first.place).0 > 0, "positions begin at 1");
-            put.execute((
-                first.place,
-                next - first.place,
-                taken as i64,
-                &scratch.ends[..],
-                &scratch.bytes[..],
-            ))?;
-            rest = &rest[taken..];
-        }
-        pending.clear();
-        self.pending = pending;
-        self.scratch.copied.clear();
-        Ok(())
-    }
-}
-
-fn push_end(ends: &mut Vec<u8>, end: usize) {
-    // A run is at most RUN_BYTES and one message, which the limits keep below 4 GiB.
-    ends.extend_from_slice(&(end as u32).to_le_bytes());
 }

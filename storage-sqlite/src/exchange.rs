@@ -9,9 +9,9 @@ use whizbang_storage::{
     Timestamp, WorkBatch, refuse,
 };
 
-use crate::append::Pending;
 use crate::due::Picked;
 use crate::error::Stop;
+use crate::segment::{Freed, Pending};
 use crate::state::State;
 
 /// One batch on its way into the database, under the file's write lock.
@@ -32,6 +32,8 @@ pub(crate) struct Exchange<'x, 'b> {
     pub(crate) registered: Vec<SubscriptionId>,
     /// What goes into the log and is not written yet.
     pub(crate) pending: Vec<Pending<'b>>,
+    /// What of which segment is not needed any more.
+    pub(crate) freed_bytes: HashMap<i64, Freed>,
     /// Partitions in which arrivals wait, once that was asked.
     pub(crate) arriving: Option<HashSet<Partition>>,
     /// The id and the instant of the next deduplication key, once there was one.
@@ -51,6 +53,9 @@ pub(crate) struct Exchange<'x, 'b> {
 pub(crate) struct Scratch {
     pub(crate) bytes: Vec<u8>,
     pub(crate) ends: Vec<u8>,
+    pub(crate) places: Vec<u8>,
+    /// The run that is being read.
+    pub(crate) run: Vec<u8>,
     /// Records of arrivals that go into the log.
     pub(crate) copied: Vec<u8>,
 }
@@ -68,7 +73,7 @@ pub(crate) struct Statements<'x> {
     pub(crate) find_parked: Kept<'x>,
     pub(crate) delete_parked: Kept<'x>,
     pub(crate) unblock: Kept<'x>,
-    pub(crate) chunks: Kept<'x>,
+    pub(crate) runs: Kept<'x>,
     pub(crate) events: Kept<'x>,
 }
 
@@ -134,6 +139,7 @@ pub(crate) fn exchange(
         subscriptions: Vec::new(),
         registered: Vec::new(),
         pending: Vec::new(),
+        freed_bytes: HashMap::new(),
         arriving: None,
         next_dedup: None,
         parks: HashMap::new(),

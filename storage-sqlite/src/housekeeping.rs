@@ -5,7 +5,7 @@ use whizbang_storage::{Partition, Position, Timestamp};
 use crate::dedup;
 use crate::error::Stop;
 use crate::exchange::Exchange;
-use crate::log::Run;
+use crate::segment::{Placed, Segments};
 
 impl Exchange<'_, '_> {
     /// Removes at most `rows_max` messages, events and keys.
@@ -23,6 +23,7 @@ impl Exchange<'_, '_> {
             self.trim_messages(partition, settled, &mut left)?;
             self.trim_events(partition, settled, &mut left)?;
         }
+        self.free_segments()?;
         self.trim_keys(&mut left)?;
         self.answer.removed = rows_max - left;
         Ok(())
@@ -49,44 +50,40 @@ impl Exchange<'_, '_> {
         let trimmed = start + head.trimmed as i64;
         let (mut gone, mut reached) = (None, last);
         {
-            let mut find = self.sql.prepare_cached(include_str!("sql/runs_between.sql"))?;
+            let mut find = self.sql.prepare_cached(include_str!("sql/runs_to_trim.sql"))?;
             let mut rows = find.query((start, last))?;
             while let Some(row) = rows.next()? {
-                let (place, span): (i64, i64) = (row.get(0)?, row.get(1)?);
-                let messages = row.get::<_, i64>(2)? as usize;
-                let ends_at = place + span - 1;
-                if place > trimmed && ends_at <= last && messages <= *left {
-                    *left -= messages;
-                    gone = Some(place);
-                    continue;
+                let run = Placed::of(row)?;
+                let ends_at = run.place + run.span - 1;
+                if run.place > trimmed && ends_at <= last && run.messages <= *left {
+                    *left -= run.messages;
+                } else {
+                    // It begins before what is trimmed, or reaches behind what is settled, or what may be removed now.
+                    let cut = self.count_front(&run, trimmed, last, left)?;
+                    if cut < ends_at {
+                        if cut < last {
+                            reached = cut;
+                            break;
+                        }
+                        continue;
+                    }
                 }
-                // It begins before what is trimmed, or reaches behind what is settled, or behind what may be removed now.
-                let cut = self.count_front(place, trimmed, last, left)?;
-                if cut >= ends_at {
-                    gone = Some(place);
-                } else if cut < last {
-                    reached = cut;
-                    break;
-                }
+                gone = Some(run.place);
+                self.freed_bytes.entry(run.segment).or_default().add(&run);
             }
         }
         if let Some(gone) = gone {
             self.sql
-                .prepare_cached(include_str!("sql/delete_log.sql"))?
+                .prepare_cached(include_str!("sql/delete_runs.sql"))?
                 .execute((start, gone))?;
         }
         self.state.trim_to(self.sql, partition, (reached - start) as u64)
     }
 
     /// Counts messages of a run behind `trimmed` and up to `last`, as many as are `left`; says up to which place that is.
-    fn count_front(&self, place: i64, trimmed: i64, last: i64, left: &mut usize) -> Result<i64, Stop> {
-        let mut find = self.sql.prepare_cached(include_str!("sql/run.sql"))?;
-        let mut rows = find.query([place])?;
-        let Some(row) = rows.next()? else {
-            return Ok(last);
-        };
-        let run = Run::of(row)?;
-        let mut reached = trimmed.max(place - 1);
+    fn count_front(&mut self, placed: &Placed, trimmed: i64, last: i64, left: &mut usize) -> Result<i64, Stop> {
+        let run = Segments::new(self.sql).read(placed, &mut self.scratch.run)?;
+        let mut reached = trimmed.max(placed.place - 1);
         for (place, record) in run.records() {
             if place > last {
                 break;

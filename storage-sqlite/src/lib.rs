@@ -37,6 +37,7 @@ mod read;
 mod reader;
 mod record;
 mod schema;
+mod segment;
 mod settle;
 mod state;
 mod store;

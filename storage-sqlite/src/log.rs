@@ -3,12 +3,13 @@
 use core::ops::ControlFlow;
 
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator;
-use rusqlite::{Row, Rows};
+use rusqlite::Rows;
 use whizbang_storage::{Condition, Partition, Position, Version};
 
 use crate::error::Stop;
 use crate::exchange::Exchange;
 use crate::record::{Record, fallback_id};
+use crate::segment::{Placed, Segments};
 use crate::state::position_of;
 
 /// A message where it stands in a partition.
@@ -45,19 +46,21 @@ impl Exchange<'_, '_> {
         let first = self.state.place(span.partition, span.after.next());
         let last = self.state.place(span.partition, span.last);
         // Taken out and put back, so that `see` may use everything else.
-        let mut chunks = core::mem::take(&mut self.statements.chunks);
+        let mut runs = core::mem::take(&mut self.statements.runs);
         let mut events = core::mem::take(&mut self.statements.events);
+        let mut bytes = core::mem::take(&mut self.scratch.run);
         let seen = (|| {
-            let mut chunks = chunks
-                .get(self.sql, include_str!("sql/log_between.sql"))?
+            let mut runs = runs
+                .get(self.sql, include_str!("sql/runs_between.sql"))?
                 .query((start, first, last))?;
+            let mut segments = Segments::new(self.sql);
             let mut events = Events::start(
                 events
                     .get(self.sql, include_str!("sql/events_between.sql"))?
                     .query((first, last))?,
             )?;
-            while let Some(row) = chunks.next()? {
-                let run = Run::of(row)?;
+            while let Some(row) = runs.next()? {
+                let run = segments.read(&Placed::of(row)?, &mut bytes)?;
                 for (place, bytes) in run.records() {
                     if place < first {
                         continue;
@@ -68,7 +71,7 @@ impl Exchange<'_, '_> {
                     if events.show_before(place, self, &mut see)?.is_break() {
                         return Ok(());
                     }
-                    let is_hole = bytes.is_empty() && !run.damaged || events.next == place;
+                    let is_hole = bytes.is_empty() && !run.is_damaged() || events.next == place;
                     if is_hole || position_of(place).0 <= trimmed {
                         continue;
                     }
@@ -85,8 +88,9 @@ impl Exchange<'_, '_> {
             }
             events.show_before(i64::MAX, self, &mut see).map(drop)
         })();
-        self.statements.chunks = chunks;
+        self.statements.runs = runs;
         self.statements.events = events;
+        self.scratch.run = bytes;
         seen
     }
 
@@ -124,70 +128,6 @@ impl Exchange<'_, '_> {
         let place = self.state.place(partition, position);
         let mut find = self.sql.prepare_cached(include_str!("sql/is_event.sql"))?;
         Ok(find.exists([place])?)
-    }
-}
-
-/// A row of the log: a run of positions.
-pub(crate) struct Run<'r> {
-    place: i64,
-    span: i64,
-    ends: &'r [u8],
-    records: &'r [u8],
-    damaged: bool,
-}
-
-impl<'r> Run<'r> {
-    pub(crate) fn of(row: &'r Row<'_>) -> Result<Self, Stop> {
-        let blob = |index| row.get_ref(index).ok()?.as_blob().ok();
-        let (place, span) = (row.get(0)?, row.get(1)?);
-        let ends = blob(2).unwrap_or(&[]);
-        let records = blob(3).unwrap_or(&[]);
-        let mut run = Self {
-            place,
-            span,
-            ends,
-            records,
-            damaged: false,
-        };
-        run.damaged = !run.is_whole();
-        Ok(run)
-    }
-
-    /// Whether the ends are as many as the positions, grow, and lead to the end of the records.
-    fn is_whole(&self) -> bool {
-        let mut last = 0;
-        self.ends.len() as i64 == self.span * 4
-            && self.ends.as_chunks::<4>().0.iter().all(|end| {
-                let end = u32::from_le_bytes(*end) as usize;
-                let grows = end >= last;
-                last = end;
-                grows
-            })
-            && last == self.records.len()
-    }
-
-    pub(crate) fn is_damaged(&self) -> bool {
-        self.damaged
-    }
-
-    /// Every position with its record; an empty one is a position that is not a message of the log. In a damaged run every
-    /// record is empty.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (i64, &'r [u8])> {
-        let (ends, records, damaged) = (self.ends.as_chunks::<4>().0, self.records, self.damaged);
-        let mut start = 0;
-        let place = self.place;
-        (0..self.span).map(move |index| {
-            let bytes = match ends.get(index as usize).filter(|_| !damaged) {
-                Some(end) => {
-                    let end = u32::from_le_bytes(*end) as usize;
-                    let bytes = &records[start..end];
-                    start = end;
-                    bytes
-                }
-                None => &[][..],
-            };
-            (place + index, bytes)
-        })
     }
 }
 

@@ -15,10 +15,10 @@ use whizbang_storage::{
 use crate::SqliteOptions;
 use crate::dedup;
 use crate::error::{Stop, breaks_connection};
-use crate::log::Run;
 use crate::options::{Access, Place};
 use crate::record::{Placed, Record, fallback_id};
 use crate::schema::Agreed;
+use crate::segment::{self, Segments};
 use crate::state::{cursor_id, place, position_of};
 
 /// The reading side of a [`SqliteStore`](crate::SqliteStore). Clones share one connection and its thread, which starts with the
@@ -293,10 +293,11 @@ impl View<'_> {
     fn position_of(&self, partition: Partition, message: MessageId) -> Result<Option<Position>, Stop> {
         let (first, last) = self.places(partition);
         let trimmed = self.head(partition)?.1;
-        let mut find = self.sql.prepare_cached(include_str!("sql/runs.sql"))?;
+        let mut find = self.sql.prepare_cached(include_str!("sql/runs_to_trim.sql"))?;
         let mut rows = find.query((first, last))?;
+        let (mut segments, mut bytes) = (Segments::new(self.sql), Vec::new());
         while let Some(row) = rows.next()? {
-            let run = Run::of(row)?;
+            let run = segments.read(&segment::Placed::of(row)?, &mut bytes)?;
             let is_it = |(place, bytes): &(i64, &[u8])| {
                 position_of(*place).0 > trimmed && bytes.get(4..20) == Some(&message.to_bytes()[..])
             };
@@ -424,7 +425,8 @@ impl View<'_> {
         let Some(row) = rows.next()? else {
             return Ok(0);
         };
-        let run = Run::of(row)?;
+        let mut bytes = Vec::new();
+        let run = Segments::new(self.sql).read(&segment::Placed::of(row)?, &mut bytes)?;
         let gone = |(place, record): &(i64, &[u8])| *place <= trimmed && (!record.is_empty() || run.is_damaged());
         Ok(run.records().filter(gone).count() as u64)
     }

@@ -36,6 +36,8 @@ pub(crate) struct State {
     moved_heads: Vec<Partition>,
     moved_cursors: Vec<(usize, Partition)>,
     pub(crate) versions: HashMap<StreamId, Version>,
+    /// The last of the old segments that housekeeping looked at.
+    pub(crate) looked_at: i64,
 }
 
 /// A living instance.
@@ -111,6 +113,7 @@ impl State {
             moved_heads: Vec::new(),
             moved_cursors: Vec::new(),
             versions: HashMap::new(),
+            looked_at: 0,
         }
     }
 

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use whizbang_storage::{Append, AppendAnswer, Partition, Position, Service, TestClock};
 use whizbang_storage_conformance::{Fixture, OpenError, SchemaAge, TransactionEnd};
-use whizbang_storage_sqlite::{Enqueued, SqliteOptions, SqliteStore};
+use whizbang_storage_sqlite::{EnqueueError, Enqueued, SqliteOptions, SqliteStore};
 
 /// Bits of a position in a place.
 const POSITION_BITS: u32 = 40;
@@ -29,9 +29,11 @@ fn enqueue(store: &SqliteStore, messages: &[Append<'_>], end: TransactionEnd) ->
     let enqueuer = store.enqueuer();
     let answers = messages
         .iter()
-        .map(|message| match enqueuer.enqueue(&transaction, message).unwrap() {
-            Enqueued::Arrived => AppendAnswer::Arrived,
-            Enqueued::Duplicate { first, body } => AppendAnswer::Duplicate { first, body },
+        .map(|message| match enqueuer.enqueue(&transaction, message) {
+            Ok(Enqueued::Arrived) => AppendAnswer::Arrived,
+            Ok(Enqueued::Duplicate { first, body }) => AppendAnswer::Duplicate { first, body },
+            Err(EnqueueError::Refused(refusal)) => AppendAnswer::Refused(refusal),
+            Err(error) => panic!("{error}"),
         })
         .collect();
     match end {
@@ -57,16 +59,20 @@ fn damage(sql: &Connection, service: &Service, partition: Partition, position: P
     if changed == 1 {
         return;
     }
-    let (run, ends, mut records): (i64, Vec<u8>, Vec<u8>) = sql
+    let (run, span, segment, start, length): (i64, i64, i64, i64, i64) = sql
         .query_row(
-            "SELECT place, ends, records FROM whizbang_log WHERE place <= ?1 AND ?1 < place + span",
+            "SELECT place, span, segment, start, length FROM whizbang_run WHERE place <= ?1 AND ?1 < place + span",
             [place],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
         )
         .unwrap();
-    let end_of = |index: usize| u32::from_le_bytes(ends[index * 4..][..4].try_into().unwrap()) as usize;
-    records[end_of((place - run) as usize) - 1] ^= 0xFF;
-    sql.execute("UPDATE whizbang_log SET records = ?2 WHERE place = ?1", params![run, records])
+    let mut bytes: Vec<u8> = sql
+        .query_row("SELECT bytes FROM whizbang_segment WHERE id = ?1", [segment], |row| row.get(0))
+        .unwrap();
+    let end_at = (start + length - (span - (place - run)) * 4) as usize;
+    let end = u32::from_le_bytes(bytes[end_at..][..4].try_into().unwrap()) as usize;
+    bytes[start as usize + end - 1] ^= 0xFF;
+    sql.execute("UPDATE whizbang_segment SET bytes = ?2 WHERE id = ?1", params![segment, bytes])
         .unwrap();
 }
 

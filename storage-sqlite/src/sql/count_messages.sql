@@ -1,1 +1,1 @@
-SELECT coalesce(sum(messages), 0) FROM whizbang_log WHERE place >= ?1 AND place < ?2;
+SELECT coalesce(sum(messages), 0) FROM whizbang_run WHERE place >= ?1 AND place < ?2;

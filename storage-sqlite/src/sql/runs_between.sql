@@ -1,1 +1,3 @@
-SELECT place, span, messages FROM whizbang_log WHERE place BETWEEN ?1 AND ?2 ORDER BY place;
+SELECT place, span, messages, segment, start, length FROM whizbang_run
+WHERE place >= coalesce((SELECT max(place) FROM whizbang_run WHERE place BETWEEN ?1 AND ?2), ?2) AND place <= ?3
+ORDER BY place;

@@ -87,15 +87,32 @@ CREATE TABLE whizbang_head (
     trimmed   INTEGER NOT NULL
 ) STRICT;
 
--- Messages that are not events: a row per run of positions that one batch wrote into one partition.
-CREATE TABLE whizbang_log (
+-- Messages that are not events: a row per run of positions that one batch wrote into one partition. Their bytes lie in a
+-- segment: what one batch writes lies together, so that it fills pages instead of touching one in every partition.
+CREATE TABLE whizbang_run (
     place    INTEGER PRIMARY KEY, -- of its first position
     span     INTEGER NOT NULL,    -- positions it covers
     messages INTEGER NOT NULL,    -- records that are not empty: the others are events, or holes
-    ends     BLOB    NOT NULL,    -- where each record ends, 32 bits each, little endian
-    records  BLOB    NOT NULL
+    segment  INTEGER NOT NULL,
+    start    INTEGER NOT NULL,    -- where in the segment its bytes begin
+    length   INTEGER NOT NULL     -- of its bytes: the records, then where each of them ends, 32 bits each, little endian
 ) STRICT;
 
+CREATE TABLE whizbang_segment (
+    id    INTEGER PRIMARY KEY,
+    bytes BLOB NOT NULL
+) STRICT;
+
+-- What of a segment is still needed. It goes when nothing is, or when little is and that was copied into another.
+CREATE TABLE whizbang_segment_use (
+    segment INTEGER PRIMARY KEY,
+    runs    INTEGER NOT NULL,
+    needed  INTEGER NOT NULL, -- bytes
+    bytes   INTEGER NOT NULL,
+    places  BLOB    NOT NULL  -- of all the runs it was written with, 64 bits each, little endian
+) STRICT;
+
+-- Events stay when other messages go, and are found by their stream.
 CREATE TABLE whizbang_event (
     place   INTEGER PRIMARY KEY,
     stream  BLOB,

@@ -1,0 +1,1 @@
+DELETE FROM whizbang_run WHERE place BETWEEN ?1 AND ?2;

@@ -1,0 +1,1 @@
+DELETE FROM whizbang_segment WHERE id = ?1;
