@@ -330,8 +330,7 @@ fn start_pump<S: WorkStore>(
                 _ => State::Stopped,
             };
         });
-        watched.intake.close();
-        watched.replies.abandon();
+        watched.ended();
         herald.notify_one();
         if ended.is_err() {
             tracing::error!(

@@ -54,19 +54,6 @@ impl<M> SendError<M> {
             Self::Refused(_) | Self::Unanswered => None,
         }
     }
-
-    fn map<N>(self, map: impl FnOnce(M) -> N) -> SendError<N> {
-        match self {
-            Self::Full(message) => SendError::Full(map(message)),
-            Self::Closed(message) => SendError::Closed(map(message)),
-            Self::TooLarge { message, bytes_max } => SendError::TooLarge {
-                message: map(message),
-                bytes_max,
-            },
-            Self::Refused(why) => SendError::Refused(why),
-            Self::Unanswered => SendError::Unanswered,
-        }
-    }
 }
 
 /// Why an accepted message is not stored, as far as the engine can say.
@@ -313,7 +300,7 @@ impl<D: Dispatcher> Engine<D> {
         command: C,
         options: EmitOptions<'_>,
     ) -> Result<Accepted, SendError<C>> {
-        self.try_accept_with(command, options)
+        accept_with(self, &mut self.door(), command, options)
     }
 
     /// Accepts an event with options without waiting for anything; the [`Accepted`] waits until it is durable.
@@ -325,7 +312,7 @@ impl<D: Dispatcher> Engine<D> {
         event: E,
         options: EmitOptions<'_>,
     ) -> Result<Accepted, SendError<E>> {
-        self.try_accept_with(event, options)
+        accept_with(self, &mut self.door(), event, options)
     }
 
     /// Sends several commands as one: all of them are stored, or none. Returns when they are durable, with a receipt each.
@@ -361,44 +348,9 @@ impl<D: Dispatcher> Engine<D> {
         message: M,
         options: EmitOptions<'_>,
     ) -> Result<Receipt, SendError<M>> {
-        let mut message = message;
-        loop {
-            match self.try_accept_with(message, options) {
-                Err(SendError::Full(back)) => {
-                    message = back;
-                    self.door().room().await;
-                }
-                Err(other) => return Err(other),
-                Ok(accepted) => return Ok(accepted.await?),
-            }
-        }
-    }
-
-    fn try_accept_with<M: Message>(
-        &self,
-        message: M,
-        options: EmitOptions<'_>,
-    ) -> Result<Accepted, SendError<M>> {
-        let mut unit = self.unit();
-        let emitted = unit.emit(&message, options);
-        let entered = match &emitted {
-            Ok(_) => self.try_enter_unit(&unit),
-            Err(_) => Err(PushError::Full),
-        };
-        self.keep(unit);
-        match (emitted, entered) {
-            (Err(error), _) => Err(of_emit(error, message)),
-            (Ok(_), Err(reason)) => Err(of_push(reason, message)),
-            (Ok(id), Ok(answer)) => {
-                let stream = message.stream();
-                Ok(Accepted {
-                    id,
-                    stream,
-                    answer,
-                    shared: Arc::clone(&self.inner.shared),
-                })
-            }
-        }
+        Ok(accept_waiting(self, &mut self.door(), message, options)
+            .await?
+            .await?)
     }
 
     async fn accept_all<M: Message>(&self, messages: Vec<M>) -> Result<Vec<Receipt>, SendError<Vec<M>>> {
@@ -437,24 +389,9 @@ impl<D: Dispatcher> Engine<D> {
     /// Puts a unit into the intake, waiting for room; what comes back is its answer to come.
     pub(crate) async fn enter_unit(&self, unit: &Unit) -> Result<oneshot::Receiver<UnitReply>, PushError> {
         loop {
-            match self.try_enter_unit(unit) {
+            match enter_unit(&mut self.door(), &self.inner.shared.replies, unit) {
                 Err(PushError::Full) => self.door().room().await,
                 other => return other,
-            }
-        }
-    }
-
-    fn try_enter_unit(&self, unit: &Unit) -> Result<oneshot::Receiver<UnitReply>, PushError> {
-        let replies: &Replies = &self.inner.shared.replies;
-        let (slot, answer) = replies.open();
-        let header = Header {
-            what: What::Group { slot },
-        };
-        match self.door().try_push(header, unit.record()) {
-            Ok(_) => Ok(answer),
-            Err(reason) => {
-                replies.close(slot);
-                Err(reason)
             }
         }
     }
@@ -577,6 +514,60 @@ impl<D: Dispatcher> Publisher<D> {
             event,
         )
     }
+
+    /// Accepts a command with options (a key, a delay, headers) without waiting for anything.
+    ///
+    /// # Errors
+    /// [`SendError`]; the command comes back.
+    pub fn try_send_with<C: HasOneReceptorIn<D>>(
+        &mut self,
+        command: C,
+        options: EmitOptions<'_>,
+    ) -> Result<Accepted, SendError<C>> {
+        accept_with(&self.engine, &mut self.ring, command, options)
+    }
+
+    /// Accepts an event with options (a key, a delay, headers) without waiting for anything.
+    ///
+    /// # Errors
+    /// [`SendError`]; the event comes back.
+    pub fn try_publish_with<E: Event>(
+        &mut self,
+        event: E,
+        options: EmitOptions<'_>,
+    ) -> Result<Accepted, SendError<E>> {
+        accept_with(&self.engine, &mut self.ring, event, options)
+    }
+
+    /// Accepts a command with options, waiting for room if there is none; the [`Accepted`] waits until it is durable.
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for room, the command was not accepted.
+    pub async fn send_with<C: HasOneReceptorIn<D>>(
+        &mut self,
+        command: C,
+        options: EmitOptions<'_>,
+    ) -> Result<Accepted, SendError<C>> {
+        accept_waiting(&self.engine, &mut self.ring, command, options).await
+    }
+
+    /// Accepts an event with options, waiting for room if there is none; the [`Accepted`] waits until it is durable.
+    ///
+    /// # Errors
+    /// [`SendError`], never `Full`.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for room, the event was not accepted.
+    pub async fn publish_with<E: Event>(
+        &mut self,
+        event: E,
+        options: EmitOptions<'_>,
+    ) -> Result<Accepted, SendError<E>> {
+        accept_waiting(&self.engine, &mut self.ring, event, options).await
+    }
 }
 
 /// A stripe that is grabbed, or a ring of one's own.
@@ -688,6 +679,66 @@ async fn enter_waiting<M: Message>(
             entered => return entered,
         }
         door.room().await;
+    }
+}
+
+/// Puts a message with options into a ring, as a unit of its own.
+fn accept_with<D: Dispatcher, M: Message>(
+    engine: &Engine<D>,
+    door: &mut impl Door,
+    message: M,
+    options: EmitOptions<'_>,
+) -> Result<Accepted, SendError<M>> {
+    let shared = &engine.inner.shared;
+    let mut unit = engine.unit();
+    let emitted = unit.emit(&message, options);
+    let entered = emitted.map(|id| (id, enter_unit(door, &shared.replies, &unit)));
+    engine.keep(unit);
+    match entered {
+        Err(error) => Err(of_emit(error, message)),
+        Ok((_, Err(reason))) => Err(of_push(reason, message)),
+        Ok((id, Ok(answer))) => Ok(Accepted {
+            id,
+            stream: message.stream(),
+            answer,
+            shared: Arc::clone(shared),
+        }),
+    }
+}
+
+async fn accept_waiting<D: Dispatcher, M: Message>(
+    engine: &Engine<D>,
+    door: &mut impl Door,
+    message: M,
+    options: EmitOptions<'_>,
+) -> Result<Accepted, SendError<M>> {
+    let mut message = message;
+    loop {
+        match accept_with(engine, door, message, options) {
+            Err(SendError::Full(back)) => message = back,
+            accepted => return accepted,
+        }
+        door.room().await;
+    }
+}
+
+fn enter_unit(
+    door: &mut impl Door,
+    replies: &Replies,
+    unit: &Unit,
+) -> Result<oneshot::Receiver<UnitReply>, PushError> {
+    let (slot, answer) = replies.open();
+    match door.push(
+        Header {
+            what: What::Group { slot },
+        },
+        unit.record(),
+    ) {
+        Ok(_) => Ok(answer),
+        Err(reason) => {
+            replies.close(slot);
+            Err(reason)
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Orders {
     pub(crate) stop: Option<StopRequest>,
     /// Others left work: ask the store at once.
     pub(crate) hinted: bool,
+    /// There is no pump any more that would follow them.
+    ended: bool,
 }
 
 pub(crate) struct StopRequest {
@@ -202,16 +204,23 @@ impl Shared {
         });
     }
 
-    /// Asks the pump to stop; the first request counts.
-    pub(crate) fn order_stop(&self, request: StopRequest) -> bool {
+    /// Asks the pump to stop. The first request counts; the `done` of any other is dropped.
+    pub(crate) fn order_stop(&self, request: StopRequest) {
         let mut orders = self.orders.lock();
-        let is_first = orders.stop.is_none();
-        if is_first {
+        if orders.stop.is_none() && !orders.ended {
             orders.stop = Some(request);
         }
         drop(orders);
         self.bell.ring();
-        is_first
+    }
+
+    /// The pump has ended: nobody waits for it any more.
+    pub(crate) fn ended(&self) {
+        self.intake.close();
+        self.replies.abandon();
+        let mut orders = self.orders.lock();
+        orders.ended = true;
+        orders.stop = None;
     }
 
     /// Asks the pump to look at the store at once.
@@ -221,7 +230,12 @@ impl Shared {
     }
 
     pub(crate) fn take_orders(&self) -> Orders {
-        std::mem::take(&mut *self.orders.lock())
+        let mut orders = self.orders.lock();
+        Orders {
+            stop: orders.stop.take(),
+            hinted: std::mem::take(&mut orders.hinted),
+            ended: orders.ended,
+        }
     }
 
     pub(crate) fn has_orders(&self) -> bool {
