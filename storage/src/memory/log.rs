@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::hash::IdHash;
 use super::message::{Bytes, Head};
 use crate::{MessageKind, Position, StreamId, Timestamp, Version};
 
@@ -11,7 +12,7 @@ pub(super) struct Log {
     head: Position,
     others: Shelf,
     events: Shelf,
-    streams: HashMap<StreamId, Stream>,
+    streams: HashMap<StreamId, Stream, IdHash>,
 }
 
 /// One message in the log.
@@ -208,6 +209,8 @@ struct Segments {
     segments: VecDeque<Vec<u8>>,
     // The number of `segments[0]`; numbers wrap around.
     first: u32,
+    // The segment freed last: still in the processor's cache, and the next to be used.
+    spare: Vec<u8>,
 }
 
 /// Where a message's bytes lie: the payload first, the metadata behind it.
@@ -219,7 +222,8 @@ struct Place {
     metadata: u32,
 }
 
-/// Small at first, so that a quiet partition costs little; then large, so that a segment holds hundreds of messages.
+/// Small while little is kept, so that a quiet partition costs little and what is trimmed as fast as it comes stays in the
+/// processor's cache; large when much is kept, so that there are few.
 const SEGMENT_BYTES_MIN: usize = 4 << 10;
 const SEGMENT_BYTES_MAX: usize = 64 << 10;
 
@@ -231,9 +235,7 @@ impl Segments {
             .back()
             .is_some_and(|last| last.capacity() - last.len() >= bytes.len());
         if !fits {
-            let last = self.segments.back().map_or(0, Vec::capacity);
-            let size = (last * 2).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-            self.segments.push_back(Vec::with_capacity(size.max(bytes.len())));
+            self.open_segment(bytes.len());
         }
         let index = self.segments.len() - 1;
         let segment = &mut self.segments[index];
@@ -258,22 +260,42 @@ impl Segments {
         }
     }
 
+    #[cold]
+    fn open_segment(&mut self, least: usize) {
+        let size = (self.segments.len() * 1_024)
+            .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+            .max(least);
+        let mut segment = std::mem::take(&mut self.spare);
+        if segment.capacity() < size {
+            segment = Vec::with_capacity(size);
+        }
+        self.segments.push_back(segment);
+    }
+
     /// Frees what lies before a message.
     fn free_before(&mut self, place: Place) {
         while self.first != place.segment {
-            self.segments.pop_front();
-            self.first = self.first.wrapping_add(1);
+            self.free_first();
         }
     }
 
-    /// Nothing is left: the last segment is used again, unless one large message made it.
+    /// Nothing is left.
     fn free_all(&mut self) {
-        let last = self.segments.pop_back();
-        self.first = self.first.wrapping_add(self.segments.len() as u32);
-        self.segments.clear();
-        if let Some(mut last) = last.filter(|last| last.capacity() <= SEGMENT_BYTES_MAX) {
-            last.clear();
-            self.segments.push_back(last);
+        while !self.segments.is_empty() {
+            self.free_first();
+        }
+    }
+
+    fn free_first(&mut self) {
+        self.first = self.first.wrapping_add(1);
+        // What one large message made is not kept.
+        if let Some(mut freed) = self
+            .segments
+            .pop_front()
+            .filter(|freed| freed.capacity() <= SEGMENT_BYTES_MAX)
+        {
+            freed.clear();
+            self.spare = freed;
         }
     }
 }
@@ -373,11 +395,9 @@ mod tests {
         }
         assert!(log.others.bytes.segments.len() <= 3);
         assert_eq!(log.trim_others(Position(100_000), usize::MAX), 50);
-        assert_eq!(
-            log.others.bytes.segments.len(),
-            1,
-            "the last segment is used again"
-        );
+        assert_eq!(log.others.bytes.segments.len(), 0);
+        // One segment is kept, to be used again.
+        assert_eq!(log.others.bytes.spare.capacity(), SEGMENT_BYTES_MIN);
         assert_eq!(log.first(), None);
     }
 }

@@ -8,6 +8,7 @@ mod appending;
 mod call;
 mod data;
 mod handing;
+mod hash;
 mod log;
 mod members;
 mod message;
