@@ -1,1 +1,13 @@
-//! Examples.
+//! What the examples share: reading deliveries from lines, and printing tables. The examples themselves are in
+//! `examples/examples`, each a file to read from top to bottom.
+//!
+//! | example | shows |
+//! |---|---|
+//! | `quickstart` | dispatch, durable messages, retries, dead letters, and a crash |
+//! | `ingest` | a file of webhook deliveries, each handled once, whatever happens to the process |
+//! | `custom_storage` | a storage backend of one's own |
+#![forbid(unsafe_code)]
+
+pub mod deliveries;
+pub mod lines;
+pub mod table;
