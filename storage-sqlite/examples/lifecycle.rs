@@ -36,7 +36,9 @@ fn main() -> Result<(), Failure> {
     let lasting = Duration::from_secs_f64(seconds);
     let only: Option<usize> = arguments.next().map(|batch| batch.parse()).transpose()?;
     println!("                        |          floor              |          exchange           |");
-    println!("payload  batch  streams |     msg/s  cpu ns/msg  B/msg |     msg/s  cpu ns/msg  B/msg | ratio of msg/s, of cpu");
+    println!(
+        "payload  batch  streams |     msg/s  cpu ns/msg  B/msg |     msg/s  cpu ns/msg  B/msg | ratio of msg/s, of cpu"
+    );
     for load in [
         load(120, 100, 10_000),
         load(120, 1_000, 10_000),
@@ -157,7 +159,9 @@ fn floor(path: &Path, load: Load, lasting: Duration) -> Result<Measured, Failure
 fn exchange(path: &Path, load: Load, lasting: Duration) -> Result<Measured, Failure> {
     let mut sender = Bench::join(path)?;
     let payload = vec![b'x'; load.payload_bytes];
-    let streams: Vec<StreamId> = (0..load.streams).map(|n| StreamId::from_key(n.to_string())).collect();
+    let streams: Vec<StreamId> = (0..load.streams)
+        .map(|n| StreamId::from_key(n.to_string()))
+        .collect();
     let mut appends: Vec<Append<'_>> = Vec::new();
     let mut settled = Vec::new();
     let mut given = vec![0u64; 128];
@@ -172,7 +176,12 @@ fn exchange(path: &Path, load: Load, lasting: Duration) -> Result<Measured, Fail
         sender.ranges(&given, &mut done, &mut settled);
         sender.send(&appends, &settled)?;
         for (append, answer) in appends.iter().zip(&sender.answer.appends) {
-            let AppendAnswer::Stored { position, handed_out: true, .. } = answer else {
+            let AppendAnswer::Stored {
+                position,
+                handed_out: true,
+                ..
+            } = answer
+            else {
                 return Err(format!("not handed out: {answer:?}").into());
             };
             let partition = append.lane().partition(128).0 as usize;
@@ -211,7 +220,10 @@ fn empty(path: &Path, lasting: Duration) -> Result<(), Failure> {
         update.execute([])?;
         count += 1;
     }
-    println!("empty exchange {each:?}, one updated row {:?}", started.elapsed() / count);
+    println!(
+        "empty exchange {each:?}, one updated row {:?}",
+        started.elapsed() / count
+    );
     Ok(())
 }
 
@@ -305,10 +317,13 @@ fn message<'p>(number: u64, stream: StreamId, payload: &'p [u8]) -> Append<'p> {
     }
 }
 
-/// A batch never waits for anything but the disk, so its future is done when it is first polled; the reader's is not.
 fn block_on<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.expect("a runtime without drivers always starts").block_on(future)
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime without drivers always starts");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {

@@ -48,8 +48,7 @@ impl<'b> Exchange<'_, 'b> {
                 None
             }
         };
-        let handed_out =
-            append.hand_out == HandOut::Now && self.hand_out_now(partition, position, lane)?;
+        let handed_out = append.hand_out == HandOut::Now && self.hand_out_now(partition, position, lane)?;
         Ok(AppendAnswer::Stored {
             position,
             version,
@@ -97,10 +96,9 @@ impl<'b> Exchange<'_, 'b> {
             .statements
             .stream_version
             .get(self.sql, include_str!("sql/stream_version.sql"))?;
-        let version: i64 = find.query_row(
-            (self.state.service(), stream.to_bytes(), first, last),
-            |row| row.get(0),
-        )?;
+        let version: i64 = find.query_row((self.state.service(), stream.to_bytes(), first, last), |row| {
+            row.get(0)
+        })?;
         let version = Version(version as u64);
         // Only what nobody but this instance changes may be remembered.
         if self.state.writer(partition) == Some(self.sender) {
@@ -141,7 +139,12 @@ impl<'b> Exchange<'_, 'b> {
     }
 
     /// Marks a message as handed out to every subscription of the group, if it is the next one of each.
-    fn hand_out_now(&mut self, partition: Partition, position: Position, lane: StreamId) -> Result<bool, Stop> {
+    fn hand_out_now(
+        &mut self,
+        partition: Partition,
+        position: Position,
+        lane: StreamId,
+    ) -> Result<bool, Stop> {
         let window = self.service.window;
         for at in 0..self.subscriptions.len() {
             let index = self.subscriptions[at];

@@ -9,7 +9,12 @@ use crate::exchange::Exchange;
 use crate::record::{self, Record, fallback_id};
 
 impl Exchange<'_, '_> {
-    pub(crate) fn arrive(&mut self, append: &Append<'_>, partition: Partition, lane: StreamId) -> Result<(), Stop> {
+    pub(crate) fn arrive(
+        &mut self,
+        append: &Append<'_>,
+        partition: Partition,
+        lane: StreamId,
+    ) -> Result<(), Stop> {
         self.scratch.bytes.clear();
         record::encode(append, &mut self.scratch.bytes);
         let due = append.due_in.map(|due_in| self.now.after(due_in).micros());
@@ -36,7 +41,11 @@ impl Exchange<'_, '_> {
             return Ok(false);
         }
         let mut find = self.sql.prepare_cached(include_str!("sql/arrived_before.sql"))?;
-        let key = (self.state.global(partition), lane.to_bytes(), self.sender.to_bytes());
+        let key = (
+            self.state.global(partition),
+            lane.to_bytes(),
+            self.sender.to_bytes(),
+        );
         Ok(find.exists(key)?)
     }
 
@@ -49,7 +58,9 @@ impl Exchange<'_, '_> {
         }
         let mut moving = Vec::new();
         {
-            let mut find = self.sql.prepare_cached(include_str!("sql/scheduled_arrivals.sql"))?;
+            let mut find = self
+                .sql
+                .prepare_cached(include_str!("sql/scheduled_arrivals.sql"))?;
             for &partition in &written {
                 let key = (self.state.global(partition), self.now.micros(), count_max as i64);
                 let mut rows = find.query(key)?;
@@ -61,7 +72,9 @@ impl Exchange<'_, '_> {
             moving.truncate(count_max);
             let left = count_max - moving.len();
             let mut undelayed = Vec::new();
-            let mut find = self.sql.prepare_cached(include_str!("sql/undelayed_arrivals.sql"))?;
+            let mut find = self
+                .sql
+                .prepare_cached(include_str!("sql/undelayed_arrivals.sql"))?;
             for &partition in written.iter().filter(|_| left > 0) {
                 let mut rows = find.query((self.state.global(partition), left as i64))?;
                 while let Some(row) = rows.next()? {
@@ -115,7 +128,9 @@ impl Exchange<'_, '_> {
             let mut find = self.sql.prepare_cached(include_str!("sql/next_arrival.sql"))?;
             let mut rows = find.query([self.state.global(partition)])?;
             if let Some(row) = rows.next()? {
-                let due = row.get::<_, Option<i64>>(0)?.map_or(self.now, Timestamp::from_micros);
+                let due = row
+                    .get::<_, Option<i64>>(0)?
+                    .map_or(self.now, Timestamp::from_micros);
                 next = Some(next.map_or(due, |next| next.min(due)));
             }
         }
@@ -136,7 +151,9 @@ impl Exchange<'_, '_> {
             let first = self.state.global(Partition(0));
             let end = first + i64::from(self.state.partitions());
             let mut arriving = HashSet::new();
-            let mut find = self.sql.prepare_cached(include_str!("sql/arriving_partition_after.sql"))?;
+            let mut find = self
+                .sql
+                .prepare_cached(include_str!("sql/arriving_partition_after.sql"))?;
             let mut after = first - 1;
             loop {
                 let mut rows = find.query((after, end))?;

@@ -94,7 +94,9 @@ impl Exchange<'_, '_> {
                 let place = self.state.place(picked.partition, picked.position);
                 let bytes = row.get_ref(0)?.as_blob().unwrap_or(&[]);
                 let version: Option<i64> = row.get(1)?;
-                let epoch = self.group.map(|group| self.state.owner(group, picked.partition).epoch);
+                let epoch = self
+                    .group
+                    .map(|group| self.state.owner(group, picked.partition).epoch);
                 self.answer
                     .page
                     .push(&Record::read(bytes, fallback_id(place)).handed(&Placed {
@@ -139,7 +141,10 @@ impl Exchange<'_, '_> {
     }
 
     fn owned_partitions(&self) -> impl Iterator<Item = Partition> + use<> {
-        let owners = self.group.and_then(|group| self.state.group(group)).map(|group| &group.owners);
+        let owners = self
+            .group
+            .and_then(|group| self.state.group(group))
+            .map(|group| &group.owners);
         let own: Vec<Partition> = owners
             .into_iter()
             .flatten()
@@ -182,7 +187,11 @@ impl Exchange<'_, '_> {
         Ok(())
     }
 
-    fn candidates(&mut self, subscriptions: &[usize], horizon: Horizon) -> Result<Vec<Candidate<Source>>, Stop> {
+    fn candidates(
+        &mut self,
+        subscriptions: &[usize],
+        horizon: Horizon,
+    ) -> Result<Vec<Candidate<Source>>, Stop> {
         let mut candidates = Vec::new();
         for &index in subscriptions {
             self.waiting(index, horizon, &mut candidates)?;
@@ -204,7 +213,11 @@ impl Exchange<'_, '_> {
                 continue;
             }
             let mut find = self.sql.prepare_cached(include_str!("sql/waiting_until.sql"))?;
-            let mut rows = find.query((self.state.subscriptions[index].id.0, partition.0, horizon.until.micros()))?;
+            let mut rows = find.query((
+                self.state.subscriptions[index].id.0,
+                partition.0,
+                horizon.until.micros(),
+            ))?;
             let mut found = 0;
             while let Some(row) = rows.next()? {
                 let parked = Parked::of(row)?;
@@ -245,7 +258,11 @@ impl Exchange<'_, '_> {
     }
 
     /// The next suspect of each owned partition in which none runs alone.
-    fn suspects(&mut self, subscriptions: &[usize], candidates: &mut Vec<Candidate<Source>>) -> Result<(), Stop> {
+    fn suspects(
+        &mut self,
+        subscriptions: &[usize],
+        candidates: &mut Vec<Candidate<Source>>,
+    ) -> Result<(), Stop> {
         let mut orphaned = Vec::new();
         for &index in subscriptions {
             orphaned.push(self.partitions_with(index, include_str!("sql/orphaned_partition_after.sql"))?);
@@ -258,7 +275,11 @@ impl Exchange<'_, '_> {
                 if !has_suspects && !orphaned[at].contains(&partition) {
                     continue;
                 }
-                let in_log = if has_suspects { self.suspect_candidate(index, partition)? } else { None };
+                let in_log = if has_suspects {
+                    self.suspect_candidate(index, partition)?
+                } else {
+                    None
+                };
                 let parked = if orphaned[at].contains(&partition) {
                     self.orphan_candidate(index, partition)?
                 } else {
@@ -301,7 +322,11 @@ impl Exchange<'_, '_> {
         }))
     }
 
-    fn orphan_candidate(&mut self, index: usize, partition: Partition) -> Result<Option<Candidate<Source>>, Stop> {
+    fn orphan_candidate(
+        &mut self,
+        index: usize,
+        partition: Partition,
+    ) -> Result<Option<Candidate<Source>>, Stop> {
         let mut find = self.sql.prepare_cached(include_str!("sql/orphaned.sql"))?;
         let mut rows = find.query((self.state.subscriptions[index].id.0, partition.0))?;
         while let Some(row) = rows.next()? {
@@ -342,7 +367,9 @@ impl Exchange<'_, '_> {
                 (index, row, id)
             }
             Source::Suspect(index) => {
-                let lane = self.first_suspect(index, candidate.partition)?.map(|suspect| suspect.lane);
+                let lane = self
+                    .first_suspect(index, candidate.partition)?
+                    .map(|suspect| suspect.lane);
                 let lane = lane.ok_or(Stop::Damaged("a suspect is gone"))?;
                 let mut row = Parked::waiting(candidate.position, lane, self.now);
                 row.state = Standing::Orphaned;
@@ -351,7 +378,13 @@ impl Exchange<'_, '_> {
                 (index, row, id)
             }
         };
-        let alone = matches!(row.state, Standing::Running { mode: Mode::Alone, .. });
+        let alone = matches!(
+            row.state,
+            Standing::Running {
+                mode: Mode::Alone,
+                ..
+            }
+        );
         Ok(Picked {
             id,
             subscription: self.state.subscriptions[index].id,
@@ -389,7 +422,11 @@ impl Exchange<'_, '_> {
         };
         let mut first = None;
         self.visit(span, |exchange, found| {
-            if !exchange.state.cursor(exchange.sql, index, partition)?.is_suspect(found.position) {
+            if !exchange
+                .state
+                .cursor(exchange.sql, index, partition)?
+                .is_suspect(found.position)
+            {
                 return Ok(ControlFlow::Continue(()));
             }
             first = Some(FirstSuspect {
@@ -458,7 +495,9 @@ struct FirstSuspect {
 fn knows(types: &[u8], name: &str, version: u16) -> bool {
     let mut fields = types.split(|byte| *byte == 0);
     while let (Some(known), Some(version_max)) = (fields.next(), fields.next()) {
-        let version_max = core::str::from_utf8(version_max).ok().and_then(|max| max.parse::<u16>().ok());
+        let version_max = core::str::from_utf8(version_max)
+            .ok()
+            .and_then(|max| max.parse::<u16>().ok());
         if known == name.as_bytes() && version_max.is_some_and(|max| version <= max) {
             return true;
         }

@@ -47,7 +47,13 @@ pub fn enqueue(
     append: &Append<'_>,
 ) -> Result<Enqueued, EnqueueError> {
     let service = Service::named(service);
-    enqueue_at(transaction, &service.name, &service.limits, SystemClock.now(), append)
+    enqueue_at(
+        transaction,
+        &service.name,
+        &service.limits,
+        SystemClock.now(),
+        append,
+    )
 }
 
 /// Does what [`enqueue`] does with the limits and the clock of a store: see [`SqliteStore::enqueuer`](crate::SqliteStore::enqueuer).
@@ -83,7 +89,9 @@ impl Enqueuer {
 
 impl core::fmt::Debug for Enqueuer {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Enqueuer").field("service", &self.service).finish_non_exhaustive()
+        f.debug_struct("Enqueuer")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,7 +104,9 @@ fn enqueue_at(
 ) -> Result<Enqueued, EnqueueError> {
     refuse::append(append, limits)?;
     let found = schema::find_service(transaction, service).map_err(|error| match &error {
-        rusqlite::Error::SqliteFailure(_, Some(text)) if text.contains("no such table") => EnqueueError::NotOurs,
+        rusqlite::Error::SqliteFailure(_, Some(text)) if text.contains("no such table") => {
+            EnqueueError::NotOurs
+        }
         _ => EnqueueError::Sqlite(error),
     })?;
     let Some((agreed, partitions, _)) = found else {

@@ -24,7 +24,9 @@ pub enum OpenError {
     #[error("{0:?} is not a SQLite database; choose another path, it was left as it is")]
     NotADatabase(PathBuf),
     /// A SQLite database of some other program.
-    #[error("{path:?} belongs to another program (application id {application:#010x}); choose another path, it was left as it is")]
+    #[error(
+        "{path:?} belongs to another program (application id {application:#010x}); choose another path, it was left as it is"
+    )]
     Foreign {
         /// The path as it was given.
         path: PathBuf,
@@ -32,7 +34,9 @@ pub enum OpenError {
         application: i32,
     },
     /// A newer version of this crate wrote the schema.
-    #[error("the schema of {path:?} has version {found}, this program knows versions up to {known}; use the newer program")]
+    #[error(
+        "the schema of {path:?} has version {found}, this program knows versions up to {known}; use the newer program"
+    )]
     Newer {
         /// The path as it was given.
         path: PathBuf,
@@ -42,7 +46,9 @@ pub enum OpenError {
         known: i32,
     },
     /// The file says it is ours but has a version that never was.
-    #[error("the schema of {path:?} has version {found}, which this program (version {known}) cannot migrate")]
+    #[error(
+        "the schema of {path:?} has version {found}, which this program (version {known}) cannot migrate"
+    )]
     Older {
         /// The path as it was given.
         path: PathBuf,

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{CachedStatement, Connection};
 use whizbang_storage::turn::{KnownInstance, Turn, turn};
 use whizbang_storage::{
-    Answer, InstanceId, Membership, NotApplied, Partition, Service, StreamId, SubscriptionId,
-    Timestamp, WorkBatch, refuse,
+    Answer, InstanceId, Membership, NotApplied, Partition, Service, StreamId, SubscriptionId, Timestamp,
+    WorkBatch, refuse,
 };
 
 use crate::due::Picked;

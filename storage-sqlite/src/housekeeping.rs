@@ -40,7 +40,12 @@ impl Exchange<'_, '_> {
     }
 
     /// Removes messages that are not events. Whole runs go; of one that reaches further, the front counts as gone.
-    fn trim_messages(&mut self, partition: Partition, settled: Position, left: &mut usize) -> Result<(), Stop> {
+    fn trim_messages(
+        &mut self,
+        partition: Partition,
+        settled: Position,
+        left: &mut usize,
+    ) -> Result<(), Stop> {
         let head = self.state.head(self.sql, partition)?;
         if settled.0 <= head.trimmed || *left == 0 {
             return Ok(());
@@ -81,7 +86,13 @@ impl Exchange<'_, '_> {
     }
 
     /// Counts messages of a run behind `trimmed` and up to `last`, as many as are `left`; says up to which place that is.
-    fn count_front(&mut self, placed: &Placed, trimmed: i64, last: i64, left: &mut usize) -> Result<i64, Stop> {
+    fn count_front(
+        &mut self,
+        placed: &Placed,
+        trimmed: i64,
+        last: i64,
+        left: &mut usize,
+    ) -> Result<i64, Stop> {
         let run = Segments::new(self.sql).read(placed, &mut self.scratch.run)?;
         let mut reached = trimmed.max(placed.place - 1);
         for (place, record) in run.records() {
@@ -111,7 +122,9 @@ impl Exchange<'_, '_> {
         let mut gone = None;
         {
             let mut find = self.sql.prepare_cached(include_str!("sql/events_to_trim.sql"))?;
-            let mut keep = self.sql.prepare_cached(include_str!("sql/put_trimmed_stream.sql"))?;
+            let mut keep = self
+                .sql
+                .prepare_cached(include_str!("sql/put_trimmed_stream.sql"))?;
             let mut rows = find.query((first, last, *left as i64))?;
             while let Some(row) = rows.next()? {
                 let at = Timestamp::from_micros(row.get(3)?);

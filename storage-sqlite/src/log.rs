@@ -2,8 +2,8 @@
 
 use core::ops::ControlFlow;
 
-use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator;
 use rusqlite::Rows;
+use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator;
 use whizbang_storage::{Condition, Partition, Position, Version};
 
 use crate::error::Stop;
@@ -165,15 +165,16 @@ impl<'s> Events<'s> {
                 let mut record = Record::read(bytes, fallback_id(self.next));
                 if record.condition == Condition::Damaged {
                     // The stream stands beside the record, so its order survives.
-                    record.stream = row
-                        .get_ref(1)?
-                        .as_blob()
-                        .ok()
-                        .and_then(|stream| whizbang_storage::StreamId::from_bytes(stream.try_into().ok()?));
+                    record.stream =
+                        row.get_ref(1)?.as_blob().ok().and_then(|stream| {
+                            whizbang_storage::StreamId::from_bytes(stream.try_into().ok()?)
+                        });
                 }
                 let found = Found {
                     position: position_of(self.next),
-                    version: row.get::<_, Option<i64>>(2)?.map(|version| Version(version as u64)),
+                    version: row
+                        .get::<_, Option<i64>>(2)?
+                        .map(|version| Version(version as u64)),
                     bytes,
                     record,
                 };

@@ -7,8 +7,8 @@ use rusqlite::params;
 use whizbang_storage::cursor::Cursor;
 use whizbang_storage::membership::{Holding, expired, gives_back, takes, truce};
 use whizbang_storage::{
-    CursorAt, Epoch, InstanceId, Join, Membership, MembershipAnswer, OnDead, Owned, Partition, Position, Running,
-    StartAt, SubscriptionId, SubscriptionSpec, WorkBatch,
+    CursorAt, Epoch, InstanceId, Join, Membership, MembershipAnswer, OnDead, Owned, Partition, Position,
+    Running, StartAt, SubscriptionId, SubscriptionSpec, WorkBatch,
 };
 
 use crate::error::Stop;
@@ -73,7 +73,10 @@ impl Exchange<'_, '_> {
             Membership::Release(releases) => {
                 for release in *releases {
                     if self.owns(release.partition, release.epoch) {
-                        let here = release.running.iter().filter(|r| r.partition == release.partition);
+                        let here = release
+                            .running
+                            .iter()
+                            .filter(|r| r.partition == release.partition);
                         self.fail_named(here)?;
                         self.hand_back_running(Some(release.partition))?;
                         self.free(release.partition)?;
@@ -106,7 +109,11 @@ impl Exchange<'_, '_> {
             let owner = self.group.map(|group| self.state.owner(group, running.partition));
             let owned = owner.is_some_and(|owner| owner.instance == Some(self.sender));
             // Of a partition it does not own the sender can have nothing but parked work.
-            if owned || self.find_parked(index, running.partition, running.position)?.is_some() {
+            if owned
+                || self
+                    .find_parked(index, running.partition, running.position)?
+                    .is_some()
+            {
                 self.fail_running(index, running.partition, running.position)?;
             }
         }
@@ -149,7 +156,14 @@ impl Exchange<'_, '_> {
             return Ok(());
         };
         let epoch = self.state.owner(group, partition).epoch;
-        self.put_owner(group, partition, Owner { instance: None, epoch })?;
+        self.put_owner(
+            group,
+            partition,
+            Owner {
+                instance: None,
+                epoch,
+            },
+        )?;
         self.freed.insert(partition);
         Ok(())
     }
@@ -191,7 +205,14 @@ impl Exchange<'_, '_> {
                 self.put_cursor(index, partition, died)?;
             }
             let epoch = owner.epoch;
-            self.put_owner(group, partition, Owner { instance: None, epoch })?;
+            self.put_owner(
+                group,
+                partition,
+                Owner {
+                    instance: None,
+                    epoch,
+                },
+            )?;
         }
         Ok(())
     }
@@ -284,7 +305,11 @@ impl Exchange<'_, '_> {
     }
 
     /// Registers a subscription, or takes over what may change of one that is known.
-    pub(crate) fn register(&mut self, group: i64, spec: &SubscriptionSpec<'_>) -> Result<SubscriptionId, Stop> {
+    pub(crate) fn register(
+        &mut self,
+        group: i64,
+        spec: &SubscriptionSpec<'_>,
+    ) -> Result<SubscriptionId, Stop> {
         let attempts_max = spec.attempts_max.max(1);
         let on_dead = match spec.on_dead {
             OnDead::Skip => ON_DEAD_SKIP,
@@ -384,15 +409,17 @@ impl Exchange<'_, '_> {
 
     fn add_instance(&mut self, instance: Instance) -> Result<(), Stop> {
         let service = self.state.service();
-        self.sql.prepare_cached(include_str!("sql/add_instance.sql"))?.execute(params![
-            service,
-            instance.id.to_bytes(),
-            instance.start_token as i64,
-            instance.number as i64,
-            instance.digest as i64,
-            instance.last_seen.micros(),
-            instance.group,
-        ])?;
+        self.sql
+            .prepare_cached(include_str!("sql/add_instance.sql"))?
+            .execute(params![
+                service,
+                instance.id.to_bytes(),
+                instance.start_token as i64,
+                instance.number as i64,
+                instance.digest as i64,
+                instance.last_seen.micros(),
+                instance.group,
+            ])?;
         let long_ago = self.now.micros().saturating_sub(micros(DEPARTED_KEPT));
         self.sql
             .prepare_cached(include_str!("sql/forget_departed.sql"))?
@@ -421,10 +448,16 @@ impl Exchange<'_, '_> {
     fn bury(&mut self, id: InstanceId) -> Result<(), Stop> {
         let service = self.state.service();
         let key = (service, id.to_bytes(), self.now.micros());
-        self.sql.prepare_cached(include_str!("sql/add_departed.sql"))?.execute(key)?;
+        self.sql
+            .prepare_cached(include_str!("sql/add_departed.sql"))?
+            .execute(key)?;
         let key = (service, id.to_bytes());
-        self.sql.prepare_cached(include_str!("sql/delete_instance.sql"))?.execute(key)?;
-        self.sql.prepare_cached(include_str!("sql/delete_known_types.sql"))?.execute(key)?;
+        self.sql
+            .prepare_cached(include_str!("sql/delete_instance.sql"))?
+            .execute(key)?;
+        self.sql
+            .prepare_cached(include_str!("sql/delete_known_types.sql"))?
+            .execute(key)?;
         self.state.instances.retain(|instance| instance.id != id);
         self.state.change();
         Ok(())

@@ -29,7 +29,11 @@ impl Exchange<'_, '_> {
             }
             Operation::Drop(id) => self.drop_subscription(*id)?,
         };
-        Ok(if done { OperationAnswer::Done } else { OperationAnswer::Gone })
+        Ok(if done {
+            OperationAnswer::Done
+        } else {
+            OperationAnswer::Gone
+        })
     }
 
     fn requeue(&mut self, key: ParkedKey) -> Result<bool, Stop> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use whizbang_storage::{Clock, Service, SystemClock};
 
@@ -136,7 +137,9 @@ impl SqliteOptions {
     fn validate(&self) -> Result<(), OpenError> {
         self.service.validate()?;
         if !self.page_bytes.is_power_of_two() || !(512..=65_536).contains(&self.page_bytes) {
-            return Err(OpenError::Options("page_bytes must be a power of two from 512 to 65536"));
+            return Err(OpenError::Options(
+                "page_bytes must be a power of two from 512 to 65536",
+            ));
         }
         Ok(())
     }
@@ -187,7 +190,7 @@ impl Place {
 
     /// Sets up what holds for every connection of a store.
     pub(crate) fn prepare(&self, connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
-        connection.set_prepared_statement_cache_capacity(256);
+        steady_plans(connection)?;
         connection.busy_timeout(options.busy_timeout)?;
         let kib = i64::try_from(options.cache_bytes >> 10).unwrap_or(i64::MAX);
         connection.pragma_update(None, "cache_size", -kib)?;
@@ -211,6 +214,14 @@ impl Place {
             Self::Memory(_) => connection.pragma_update(None, "synchronous", "OFF"),
         }
     }
+}
+
+/// Statements are prepared once: without this, one that a partial index serves is planned anew for every value bound to it.
+pub(crate) fn steady_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(256);
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map(drop)
 }
 
 /// A pragma that answers with a row of its own.

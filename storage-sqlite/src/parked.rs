@@ -1,9 +1,7 @@
 //! Parked messages: a state machine per message; who may run is computed from the rows of its lane.
 
 use rusqlite::{Row as SqlRow, params};
-use whizbang_storage::{
-    DeadReason, InstanceId, OnDead, Partition, Position, StreamId, Timestamp, Version,
-};
+use whizbang_storage::{DeadReason, InstanceId, OnDead, Partition, Position, StreamId, Timestamp, Version};
 
 use crate::error::Stop;
 use crate::exchange::Exchange;
@@ -154,7 +152,10 @@ impl Parked {
     /// Reads the columns that `COLUMNS` of every statement on parked rows begins with.
     pub(crate) fn of(row: &SqlRow<'_>) -> Result<Self, Stop> {
         const DAMAGED: Stop = Stop::Damaged("a parked row cannot be read");
-        let instant = |index| row.get::<_, Option<i64>>(index).map(|at| at.map(Timestamp::from_micros));
+        let instant = |index| {
+            row.get::<_, Option<i64>>(index)
+                .map(|at| at.map(Timestamp::from_micros))
+        };
         let state = match row.get::<_, i64>(3)? {
             WAITING => Standing::Waiting,
             ORPHANED => Standing::Orphaned,
@@ -240,7 +241,8 @@ impl Exchange<'_, '_> {
         record: &[u8],
         version: Option<Version>,
     ) -> Result<i64, Stop> {
-        let behind = row.state == Standing::Waiting && self.is_behind_parked(index, row.lane, row.position)?;
+        let behind =
+            row.state == Standing::Waiting && self.is_behind_parked(index, row.lane, row.position)?;
         let subscription = self.state.subscriptions[index].id.0;
         let (state, instance, mode, was, reason, dead_at) = row.columns();
         let place = self.state.place(partition, row.position);
@@ -279,7 +281,12 @@ impl Exchange<'_, '_> {
     }
 
     /// Writes a changed row back; `error` replaces its text.
-    pub(crate) fn change_parked(&mut self, index: usize, row: &Parked, error: Option<&str>) -> Result<(), Stop> {
+    pub(crate) fn change_parked(
+        &mut self,
+        index: usize,
+        row: &Parked,
+        error: Option<&str>,
+    ) -> Result<(), Stop> {
         let (state, instance, mode, was, reason, dead_at) = row.columns();
         self.sql
             .prepare_cached(include_str!("sql/change_parked.sql"))?

@@ -3,7 +3,7 @@
 use core::ops::ControlFlow;
 
 use whizbang_storage::pick::Measure;
-use whizbang_storage::{LaneState, Origin, Position, Read, ReadAnswer, StreamId, Partition};
+use whizbang_storage::{LaneState, Origin, Partition, Position, Read, ReadAnswer, StreamId};
 
 use crate::error::Stop;
 use crate::exchange::Exchange;
@@ -35,7 +35,11 @@ impl Exchange<'_, '_> {
             };
             self.visit(span, |exchange, found| {
                 let position = found.position;
-                if exchange.state.cursor(exchange.sql, index, read.partition)?.is_settled(position) {
+                if exchange
+                    .state
+                    .cursor(exchange.sql, index, read.partition)?
+                    .is_settled(position)
+                {
                     return Ok(ControlFlow::Continue(()));
                 }
                 if !measure.admits(found.record.bytes()) {
@@ -43,7 +47,8 @@ impl Exchange<'_, '_> {
                     return Ok(ControlFlow::Break(()));
                 }
                 last = position;
-                let blocked = exchange.is_lane_parked(index, read.partition, found.record.lane(), position)?;
+                let blocked =
+                    exchange.is_lane_parked(index, read.partition, found.record.lane(), position)?;
                 exchange.answer.page.push(&found.record.handed(&Placed {
                     version: found.version,
                     subscription: read.subscription,
@@ -52,7 +57,11 @@ impl Exchange<'_, '_> {
                     epoch: read.epoch,
                     attempt: 1,
                     origin: Origin::Log,
-                    lane: if blocked { LaneState::Parked } else { LaneState::Free },
+                    lane: if blocked {
+                        LaneState::Parked
+                    } else {
+                        LaneState::Free
+                    },
                 }));
                 if measure.is_full() {
                     through = Some(last);
@@ -63,7 +72,9 @@ impl Exchange<'_, '_> {
         }
         let through = through.unwrap_or(end);
         if self.state.cursor(self.sql, index, read.partition)?.given() < through {
-            self.state.cursor_mut(self.sql, index, read.partition)?.give(through);
+            self.state
+                .cursor_mut(self.sql, index, read.partition)?
+                .give(through);
         }
         Ok(ReadAnswer::Messages {
             messages: first..self.answer.page.len(),
@@ -120,7 +131,11 @@ impl Exchange<'_, '_> {
         };
         let mut lanes = crate::state::SuspectLanes::new();
         self.visit(span, |exchange, found| {
-            if exchange.state.cursor(exchange.sql, index, partition)?.is_suspect(found.position) {
+            if exchange
+                .state
+                .cursor(exchange.sql, index, partition)?
+                .is_suspect(found.position)
+            {
                 lanes.entry(found.record.lane()).or_default().push(found.position);
             }
             Ok(ControlFlow::Continue(()))

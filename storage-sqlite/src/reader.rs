@@ -7,15 +7,15 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::oneshot;
 use whizbang_storage::cursor::Cursor;
 use whizbang_storage::{
-    DeadLetter, DeadReason, Epoch, InstanceId, LaneState, MessageId, Origin, Page, ParkedKey, Partition, Position,
-    ProjectionState, ReadError, Revision, Statistics, StoreReader, StreamId, SubscriptionId, SubscriptionStatistics,
-    Timestamp, Version, Whereabouts,
+    DeadLetter, DeadReason, Epoch, InstanceId, LaneState, MessageId, Origin, Page, ParkedKey, Partition,
+    Position, ProjectionState, ReadError, Revision, Statistics, StoreReader, StreamId, SubscriptionId,
+    SubscriptionStatistics, Timestamp, Version, Whereabouts,
 };
 
 use crate::SqliteOptions;
 use crate::dedup;
 use crate::error::{Stop, breaks_connection};
-use crate::options::{Access, Place};
+use crate::options::{Access, Place, steady_plans};
 use crate::record::{Placed, Record, fallback_id};
 use crate::schema::Agreed;
 use crate::segment::{self, Segments};
@@ -76,7 +76,10 @@ impl SqliteReader {
                 Ok(view) => match question(view) {
                     Ok(answer) => (Ok(answer), Ok(())),
                     Err(Stop::Sqlite(error)) => (Err(ReadError(error.to_string().into())), Err(error)),
-                    Err(stop) => (Err(ReadError(whizbang_storage::StoreError::from(stop).into())), Ok(())),
+                    Err(stop) => (
+                        Err(ReadError(whizbang_storage::StoreError::from(stop).into())),
+                        Ok(()),
+                    ),
                 },
                 Err(error) => (Err(ReadError(error.to_string().into())), Ok(())),
             };
@@ -142,7 +145,7 @@ fn serve(source: &Source, jobs: &mpsc::Receiver<Job>) {
 
 fn open(source: &Source) -> rusqlite::Result<Connection> {
     let connection = source.place.connect(Access::Read)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    steady_plans(&connection)?;
     connection.busy_timeout(source.options.busy_timeout)?;
     let kib = i64::try_from(source.options.cache_bytes >> 10).unwrap_or(i64::MAX);
     connection.pragma_update(None, "cache_size", -kib)?;
@@ -158,7 +161,9 @@ impl StoreReader for SqliteReader {
         messages_max: usize,
         page: &mut Page,
     ) -> Result<(), ReadError> {
-        let read = self.ask(move |view| view.history(stream, after, messages_max)).await?;
+        let read = self
+            .ask(move |view| view.history(stream, after, messages_max))
+            .await?;
         if page.is_empty() {
             *page = read;
         } else {
@@ -183,7 +188,11 @@ impl StoreReader for SqliteReader {
             .await
     }
 
-    async fn whereabouts(&self, message: MessageId, stream: Option<StreamId>) -> Result<Whereabouts, ReadError> {
+    async fn whereabouts(
+        &self,
+        message: MessageId,
+        stream: Option<StreamId>,
+    ) -> Result<Whereabouts, ReadError> {
         self.ask(move |view| view.whereabouts(message, stream)).await
     }
 
@@ -248,7 +257,12 @@ impl View<'_> {
         }))
     }
 
-    fn projections(&self, perspective: &str, after: &[u8], count_max: usize) -> Result<Vec<ProjectionState>, Stop> {
+    fn projections(
+        &self,
+        perspective: &str,
+        after: &[u8],
+        count_max: usize,
+    ) -> Result<Vec<ProjectionState>, Stop> {
         let mut find = self.sql.prepare_cached(include_str!("sql/projections.sql"))?;
         let limit = i64::try_from(count_max).unwrap_or(i64::MAX);
         let found = find.query_map((self.agreed.service, perspective, after, limit), |row| {
@@ -286,7 +300,12 @@ impl View<'_> {
                 }
             }
         }
-        Ok(dead.map_or(Whereabouts::NotWaiting, |(reason, error)| Whereabouts::Dead { reason, error }))
+        Ok(
+            dead.map_or(Whereabouts::NotWaiting, |(reason, error)| Whereabouts::Dead {
+                reason,
+                error,
+            }),
+        )
     }
 
     /// Where in its partition's log a message is.
@@ -318,9 +337,10 @@ impl View<'_> {
         for subscription in self.subscriptions()? {
             let (partition, position) = match after {
                 Some(after) if after.subscription > subscription.id => continue,
-                Some(after) if after.subscription == subscription.id => {
-                    (i64::from(after.partition.0), i64::try_from(after.position.0).unwrap_or(i64::MAX))
-                }
+                Some(after) if after.subscription == subscription.id => (
+                    i64::from(after.partition.0),
+                    i64::try_from(after.position.0).unwrap_or(i64::MAX),
+                ),
                 _ => (-1, 0),
             };
             let left = i64::try_from(count_max - letters.len()).unwrap_or(i64::MAX);
@@ -377,7 +397,9 @@ impl View<'_> {
             heads.push(head);
             statistics.messages -= self.half_trimmed(partition, trimmed)?;
         }
-        let mut count = self.sql.prepare_cached(include_str!("sql/count_projections.sql"))?;
+        let mut count = self
+            .sql
+            .prepare_cached(include_str!("sql/count_projections.sql"))?;
         statistics.projections = count.query_row([self.agreed.service], |row| row.get::<_, i64>(0))? as u64;
         let mut find = self.sql.prepare_cached(include_str!("sql/instances.sql"))?;
         let mut rows = find.query([self.agreed.service])?;
@@ -400,7 +422,11 @@ impl View<'_> {
         }
         let mut count = self.sql.prepare_cached(include_str!("sql/count_parked.sql"))?;
         let (parked, unroutable, dead) = count.query_row([of.id.0], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, i64>(1)?,
+                row.get::<_, i64>(2)?,
+            ))
         })?;
         Ok(SubscriptionStatistics {
             group: of.group,
@@ -427,7 +453,8 @@ impl View<'_> {
         };
         let mut bytes = Vec::new();
         let run = Segments::new(self.sql).read(&segment::Placed::of(row)?, &mut bytes)?;
-        let gone = |(place, record): &(i64, &[u8])| *place <= trimmed && (!record.is_empty() || run.is_damaged());
+        let gone =
+            |(place, record): &(i64, &[u8])| *place <= trimmed && (!record.is_empty() || run.is_damaged());
         Ok(run.records().filter(gone).count() as u64)
     }
 
@@ -451,7 +478,9 @@ impl View<'_> {
     }
 
     fn subscriptions(&self) -> Result<Vec<Named>, Stop> {
-        let mut find = self.sql.prepare_cached(include_str!("sql/named_subscriptions.sql"))?;
+        let mut find = self
+            .sql
+            .prepare_cached(include_str!("sql/named_subscriptions.sql"))?;
         let named = find.query_map([self.agreed.service], |row| {
             Ok(Named {
                 id: SubscriptionId(row.get(0)?),

@@ -32,7 +32,9 @@ pub(crate) fn open(options: &SqliteOptions, place: &Place) -> Result<(Connection
     if let Place::File(path) = place {
         create_private(path)?;
     }
-    let mut connection = place.connect(Access::Write).map_err(|error| explain(place, error))?;
+    let mut connection = place
+        .connect(Access::Write)
+        .map_err(|error| explain(place, error))?;
     let failed = |error| explain(place, error);
     if connection.is_readonly("main").map_err(failed)? {
         return Err(OpenError::Path {
@@ -97,7 +99,9 @@ fn create_private(path: &Path) -> Result<(), OpenError> {
             if !metadata.is_file() {
                 return Err(fails("it is not a file".to_owned()));
             }
-            fs::File::open(path).map(drop).map_err(|error| fails(error.to_string()))
+            fs::File::open(path)
+                .map(drop)
+                .map_err(|error| fails(error.to_string()))
         }
         Err(error) => Err(fails(error.to_string())),
     }
@@ -110,7 +114,9 @@ fn check(connection: &Connection, options: &SqliteOptions, place: &Place) -> Res
         .pragma_query_value(None, "application_id", |row| row.get(0))
         .map_err(failed)?;
     let (tables, ours): (i64, i64) = connection
-        .query_row(include_str!("sql/count_tables.sql"), [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row(include_str!("sql/count_tables.sql"), [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .map_err(failed)?;
     if ours > 0 {
         let found: i32 = connection
@@ -119,23 +125,38 @@ fn check(connection: &Connection, options: &SqliteOptions, place: &Place) -> Res
         let known = KNOWN;
         return match found {
             1.. if found <= known => Ok(Found::Version(found)),
-            1.. => Err(OpenError::Newer { path: path(), found, known }),
-            _ => Err(OpenError::Older { path: path(), found, known }),
+            1.. => Err(OpenError::Newer {
+                path: path(),
+                found,
+                known,
+            }),
+            _ => Err(OpenError::Older {
+                path: path(),
+                found,
+                known,
+            }),
         };
     }
     match (application, tables > 0, options.existing) {
         (0 | APPLICATION, false, _) => Ok(Found::Empty),
         (_, _, Existing::Share) => Ok(Found::Shared),
-        _ => Err(OpenError::Foreign { path: path(), application }),
+        _ => Err(OpenError::Foreign {
+            path: path(),
+            application,
+        }),
     }
 }
 
 fn set_journal(connection: &Connection, options: &SqliteOptions, place: &Place) -> Result<(), OpenError> {
     let (wanted, why) = match place {
-        Place::File(_) => ("wal", "SQLite cannot keep a write-ahead log there (is it a network file system?)"),
+        Place::File(_) => (
+            "wal",
+            "SQLite cannot keep a write-ahead log there (is it a network file system?)",
+        ),
         Place::Memory(_) => ("memory", "this SQLite cannot keep a database in memory"),
     };
-    let set = || connection.pragma_update_and_check(None, "journal_mode", wanted, |row| row.get::<_, String>(0));
+    let set =
+        || connection.pragma_update_and_check(None, "journal_mode", wanted, |row| row.get::<_, String>(0));
     // Two that open a new file at once both want it exclusively for a moment.
     let mode = while_busy(options.busy_timeout, set).map_err(|error| explain(place, error))?;
     if mode.eq_ignore_ascii_case(wanted) {

@@ -163,8 +163,12 @@ impl Exchange<'_, '_> {
     /// Gives back what this batch's housekeeping freed, and looks after a few of the old segments.
     pub(crate) fn free_segments(&mut self) -> Result<(), Stop> {
         {
-            let mut whole = self.sql.prepare_cached(include_str!("sql/delete_segment_use.sql"))?;
-            let mut part = self.sql.prepare_cached(include_str!("sql/free_segment_part.sql"))?;
+            let mut whole = self
+                .sql
+                .prepare_cached(include_str!("sql/delete_segment_use.sql"))?;
+            let mut part = self
+                .sql
+                .prepare_cached(include_str!("sql/free_segment_part.sql"))?;
             let mut delete = self.sql.prepare_cached(include_str!("sql/delete_segment.sql"))?;
             for (segment, freed) in self.freed_bytes.drain() {
                 if whole.execute((segment, freed.runs))? == 1 {
@@ -275,7 +279,10 @@ impl<'c> Segments<'c> {
 
     fn open(&mut self, segment: i64) -> Result<Option<&Blob<'c>>, Stop> {
         if self.open.as_ref().is_none_or(|(open, _)| *open != segment) {
-            self.open = match self.sql.blob_open("main", "whizbang_segment", "bytes", segment, true) {
+            self.open = match self
+                .sql
+                .blob_open("main", "whizbang_segment", "bytes", segment, true)
+            {
                 Ok(blob) => Some((segment, blob)),
                 // There is no such segment, or no blob in it: somebody damaged the file by hand.
                 Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => None,
@@ -297,7 +304,9 @@ pub(crate) struct Run<'r> {
 
 impl<'r> Run<'r> {
     fn of(placed: &Placed, bytes: &'r [u8]) -> Self {
-        let ends = usize::try_from(placed.span).unwrap_or(usize::MAX).saturating_mul(4);
+        let ends = usize::try_from(placed.span)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(4);
         let (records, ends) = bytes.split_at(bytes.len().saturating_sub(ends));
         let mut run = Self {
             place: placed.place,

@@ -21,7 +21,9 @@ enum Stands {
 
 impl<'b> Exchange<'_, 'b> {
     pub(crate) fn unit(&mut self, unit: &'b Unit<'b>) -> Result<UnitAnswer, Stop> {
-        let lane = unit.delivery.map(|delivery| (delivery.subscription, delivery.lane));
+        let lane = unit
+            .delivery
+            .map(|delivery| (delivery.subscription, delivery.lane));
         if lane.is_some_and(|lane| self.stuck.contains(&lane)) {
             return Ok(UnitAnswer::Skipped);
         }
@@ -74,7 +76,11 @@ impl<'b> Exchange<'_, 'b> {
         })
     }
 
-    fn stands(&mut self, delivery: &Delivery, settle: Settle<'_>) -> Result<Result<Stands, UnitAnswer>, Stop> {
+    fn stands(
+        &mut self,
+        delivery: &Delivery,
+        settle: Settle<'_>,
+    ) -> Result<Result<Stands, UnitAnswer>, Stop> {
         let Some(index) = self.own_subscription(delivery.subscription) else {
             return Ok(Err(UnitAnswer::Unknown));
         };
@@ -83,14 +89,19 @@ impl<'b> Exchange<'_, 'b> {
         }
         let (position, partition) = (delivery.position, delivery.partition);
         let cursor = self.state.cursor(self.sql, index, partition)?;
-        let (is_settled, suspects_to, given) = (cursor.is_settled(position), cursor.suspects_to(), cursor.given());
+        let (is_settled, suspects_to, given) =
+            (cursor.is_settled(position), cursor.suspects_to(), cursor.given());
         // What is parked is settled as far as the log's flow goes.
         if is_settled
             && let Some(row) = self.find_parked(index, partition, position)?
             && !row.is_dead()
         {
             let is_it = row.runs_at(self.sender) && row.attempt() == delivery.attempt;
-            return Ok(if is_it { Ok(Stands::Parked(row)) } else { Err(UnitAnswer::Fenced) });
+            return Ok(if is_it {
+                Ok(Stands::Parked(row))
+            } else {
+                Err(UnitAnswer::Fenced)
+            });
         }
         Ok(if !self.owns(partition, delivery.epoch) {
             Err(UnitAnswer::Fenced)
@@ -132,7 +143,14 @@ impl<'b> Exchange<'_, 'b> {
                 let mut row = Parked::waiting(position, message.lane(), self.now);
                 row.hand_out(self.sender);
                 let error = self.turn(index, &mut row, settle);
-                self.park(index, partition, &row, error.unwrap_or_default(), &record, version)?;
+                self.park(
+                    index,
+                    partition,
+                    &row,
+                    error.unwrap_or_default(),
+                    &record,
+                    version,
+                )?;
             }
             Stands::Parked(row) if settle == Settle::Done => self.delete_parked(index, &row)?,
             Stands::Parked(mut row) => {
@@ -149,7 +167,11 @@ impl<'b> Exchange<'_, 'b> {
         match settle {
             Settle::Done => None,
             Settle::Retry { after, error } => {
-                row.fail(now.after(after), now, self.state.subscriptions[index].attempts_max);
+                row.fail(
+                    now.after(after),
+                    now,
+                    self.state.subscriptions[index].attempts_max,
+                );
                 Some(limits.cut(error))
             }
             Settle::Dead { reason, error } => {
@@ -167,7 +189,8 @@ impl<'b> Exchange<'_, 'b> {
                 None
             }
             Settle::Unroutable => {
-                row.dies_at.get_or_insert(now.after(self.service.unroutable_after));
+                row.dies_at
+                    .get_or_insert(now.after(self.service.unroutable_after));
                 row.state = Standing::Unroutable;
                 None
             }
@@ -203,7 +226,12 @@ impl<'b> Exchange<'_, 'b> {
     }
 
     /// What was running when its partition was given back, and was named: it counts an attempt.
-    pub(crate) fn fail_running(&mut self, index: usize, partition: Partition, position: Position) -> Result<(), Stop> {
+    pub(crate) fn fail_running(
+        &mut self,
+        index: usize,
+        partition: Partition,
+        position: Position,
+    ) -> Result<(), Stop> {
         let attempts_max = self.state.subscriptions[index].attempts_max;
         if let Some(mut row) = self.find_parked(index, partition, position)? {
             if row.runs_at(self.sender) {
@@ -213,7 +241,8 @@ impl<'b> Exchange<'_, 'b> {
             return Ok(());
         }
         let cursor = self.state.cursor(self.sql, index, partition)?;
-        let in_flow = !cursor.is_settled(position) && position <= cursor.given() && position > cursor.suspects_to();
+        let in_flow =
+            !cursor.is_settled(position) && position <= cursor.given() && position > cursor.suspects_to();
         if !in_flow || !self.exists(partition, position)? {
             return Ok(());
         }

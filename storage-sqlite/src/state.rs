@@ -10,7 +10,9 @@ use std::time::Duration;
 use rusqlite::Connection;
 use whizbang_storage::cursor::Cursor;
 use whizbang_storage::turn::KnownInstance;
-use whizbang_storage::{Epoch, InstanceId, OnDead, Partition, Position, StreamId, SubscriptionId, Timestamp, Version};
+use whizbang_storage::{
+    Epoch, InstanceId, OnDead, Partition, Position, StreamId, SubscriptionId, Timestamp, Version,
+};
 
 use crate::error::Stop;
 use crate::schema::Agreed;
@@ -140,7 +142,10 @@ impl State {
         let (agreed, partitions) = (self.agreed, self.partitions);
         let mut versions = core::mem::take(&mut self.versions);
         versions.clear();
-        *self = Self { versions, ..Self::new(agreed, partitions) };
+        *self = Self {
+            versions,
+            ..Self::new(agreed, partitions)
+        };
     }
 
     /// Makes sure, under the write lock, that what is remembered is what is committed.
@@ -193,12 +198,13 @@ impl State {
         if self.generation_moved {
             self.generation += 1;
             let micros = |instant: Option<Timestamp>| instant.map(Timestamp::micros);
-            sql.prepare_cached(include_str!("sql/put_generation.sql"))?.execute((
-                self.agreed.service,
-                self.generation,
-                micros(self.truce_until),
-                micros(self.committed_at),
-            ))?;
+            sql.prepare_cached(include_str!("sql/put_generation.sql"))?
+                .execute((
+                    self.agreed.service,
+                    self.generation,
+                    micros(self.truce_until),
+                    micros(self.committed_at),
+                ))?;
             self.generation_moved = false;
         }
         if self.versions.len() > VERSIONS_MAX {
@@ -238,8 +244,13 @@ impl State {
 
     /// The places of a group's subscriptions.
     pub(crate) fn subscriptions_of(&self, group: i64) -> Vec<usize> {
-        let of_group = |(index, subscription): (usize, &Subscription)| (subscription.group == group).then_some(index);
-        self.subscriptions.iter().enumerate().filter_map(of_group).collect()
+        let of_group =
+            |(index, subscription): (usize, &Subscription)| (subscription.group == group).then_some(index);
+        self.subscriptions
+            .iter()
+            .enumerate()
+            .filter_map(of_group)
+            .collect()
     }
 
     /// Forgets a subscription; the places of those behind it move up.
@@ -284,7 +295,9 @@ impl State {
     }
 
     pub(crate) fn subscription_index(&self, id: SubscriptionId) -> Option<usize> {
-        self.subscriptions.iter().position(|subscription| subscription.id == id)
+        self.subscriptions
+            .iter()
+            .position(|subscription| subscription.id == id)
     }
 
     /// A partition's head.
@@ -308,7 +321,11 @@ impl State {
         }
         match self.heads.get_mut(partition.0 as usize) {
             Some(slot) => *slot = Some(head),
-            None => return Err(Stop::Damaged("a row names a partition that its service does not have")),
+            None => {
+                return Err(Stop::Damaged(
+                    "a row names a partition that its service does not have",
+                ));
+            }
         }
         Ok(head)
     }
@@ -324,7 +341,12 @@ impl State {
         Ok(Position(head.position))
     }
 
-    pub(crate) fn trim_to(&mut self, sql: &Connection, partition: Partition, trimmed: u64) -> Result<(), Stop> {
+    pub(crate) fn trim_to(
+        &mut self,
+        sql: &Connection,
+        partition: Partition,
+        trimmed: u64,
+    ) -> Result<(), Stop> {
         let mut head = self.head(sql, partition)?;
         head.trimmed = head.trimmed.max(trimmed);
         self.put_head(partition, head);
@@ -340,7 +362,12 @@ impl State {
     }
 
     /// A subscription's cursor in a partition.
-    pub(crate) fn cursor(&mut self, sql: &Connection, index: usize, partition: Partition) -> Result<&Cursor, Stop> {
+    pub(crate) fn cursor(
+        &mut self,
+        sql: &Connection,
+        index: usize,
+        partition: Partition,
+    ) -> Result<&Cursor, Stop> {
         Ok(&self.slot(sql, index, partition)?.cursor)
     }
 
@@ -362,17 +389,23 @@ impl State {
     /// The lanes of a cursor's suspects, if they were looked up before.
     pub(crate) fn suspect_lanes(&mut self, index: usize, partition: Partition) -> &mut Option<SuspectLanes> {
         let slot = self.subscriptions[index].cursors[partition.0 as usize].as_mut();
-        &mut slot.expect("the cursor was asked for before its suspects").suspect_lanes
+        &mut slot
+            .expect("the cursor was asked for before its suspects")
+            .suspect_lanes
     }
 
     fn slot(&mut self, sql: &Connection, index: usize, partition: Partition) -> Result<&mut Slot, Stop> {
         let subscription = &mut self.subscriptions[index];
         let at = partition.0 as usize;
         if subscription.cursors.is_empty() {
-            subscription.cursors.resize_with(self.partitions as usize, || None);
+            subscription
+                .cursors
+                .resize_with(self.partitions as usize, || None);
         }
         if at >= subscription.cursors.len() {
-            return Err(Stop::Damaged("a row names a partition that its service does not have"));
+            return Err(Stop::Damaged(
+                "a row names a partition that its service does not have",
+            ));
         }
         if subscription.cursors[at].is_none() {
             let mut find = sql.prepare_cached(include_str!("sql/cursor.sql"))?;
@@ -405,7 +438,11 @@ impl State {
     fn load_service(&mut self, sql: &Connection) -> Result<(), Stop> {
         let mut find = sql.prepare_cached(include_str!("sql/service_state.sql"))?;
         let (generation, truce, committed) = find.query_row([self.agreed.service], |row| {
-            Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, Option<i64>>(2)?))
+            Ok((
+                row.get(0)?,
+                row.get::<_, Option<i64>>(1)?,
+                row.get::<_, Option<i64>>(2)?,
+            ))
         })?;
         self.generation = generation;
         self.truce_until = truce.map(Timestamp::from_micros);
@@ -479,7 +516,11 @@ impl State {
                 id: SubscriptionId(row.get(0)?),
                 group: row.get(1)?,
                 name: row.get(2)?,
-                on_dead: if row.get::<_, i64>(3)? == ON_DEAD_HALT { OnDead::Halt } else { OnDead::Skip },
+                on_dead: if row.get::<_, i64>(3)? == ON_DEAD_HALT {
+                    OnDead::Halt
+                } else {
+                    OnDead::Skip
+                },
                 attempts_max: row.get(4)?,
                 paused: row.get(5)?,
                 cursors: Vec::new(),
@@ -490,7 +531,13 @@ impl State {
 }
 
 impl Subscription {
-    pub(crate) fn new(id: SubscriptionId, group: i64, name: &str, on_dead: OnDead, attempts_max: u32) -> Self {
+    pub(crate) fn new(
+        id: SubscriptionId,
+        group: i64,
+        name: &str,
+        on_dead: OnDead,
+        attempts_max: u32,
+    ) -> Self {
         Self {
             id,
             group,

@@ -269,7 +269,10 @@ impl Failed {
 }
 
 fn kept(answers: &[(InstanceId, LastAnswer)], instance: InstanceId) -> Option<&LastAnswer> {
-    answers.iter().find(|(of, _)| *of == instance).map(|(_, kept)| kept)
+    answers
+        .iter()
+        .find(|(of, _)| *of == instance)
+        .map(|(_, kept)| kept)
 }
 
 fn begin(sql: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {

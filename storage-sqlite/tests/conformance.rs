@@ -54,7 +54,10 @@ fn damage(sql: &Connection, service: &Service, partition: Partition, position: P
         .unwrap();
     let place = (first + i64::from(partition.0)) << POSITION_BITS | position.0 as i64;
     let changed = sql
-        .execute("UPDATE whizbang_event SET record = x'00' WHERE place = ?1", [place])
+        .execute(
+            "UPDATE whizbang_event SET record = x'00' WHERE place = ?1",
+            [place],
+        )
         .unwrap();
     if changed == 1 {
         return;
@@ -67,13 +70,20 @@ fn damage(sql: &Connection, service: &Service, partition: Partition, position: P
         )
         .unwrap();
     let mut bytes: Vec<u8> = sql
-        .query_row("SELECT bytes FROM whizbang_segment WHERE id = ?1", [segment], |row| row.get(0))
+        .query_row(
+            "SELECT bytes FROM whizbang_segment WHERE id = ?1",
+            [segment],
+            |row| row.get(0),
+        )
         .unwrap();
     let end_at = (start + length - (span - (place - run)) * 4) as usize;
     let end = u32::from_le_bytes(bytes[end_at..][..4].try_into().unwrap()) as usize;
     bytes[start as usize + end - 1] ^= 0xFF;
-    sql.execute("UPDATE whizbang_segment SET bytes = ?2 WHERE id = ?1", params![segment, bytes])
-        .unwrap();
+    sql.execute(
+        "UPDATE whizbang_segment SET bytes = ?2 WHERE id = ?1",
+        params![segment, bytes],
+    )
+    .unwrap();
 }
 
 struct Held(Connection);
@@ -94,7 +104,8 @@ fn set_schema(sql: &Connection, age: SchemaAge) {
         SchemaAge::Newer => 1_000,
         SchemaAge::Older => 0,
     };
-    sql.execute("UPDATE whizbang_schema SET version = ?1", [version]).unwrap();
+    sql.execute("UPDATE whizbang_schema SET version = ?1", [version])
+        .unwrap();
 }
 
 mod file {
@@ -123,7 +134,11 @@ mod file {
                 directory: tempfile::tempdir().unwrap(),
                 clock,
             };
-            drop(options(Service::default(), &fixture.clock).open(fixture.path()).unwrap());
+            drop(
+                options(Service::default(), &fixture.clock)
+                    .open(fixture.path())
+                    .unwrap(),
+            );
             count_writes(&fixture.path());
             fixture
         }

@@ -23,13 +23,19 @@ fn a_message_lives_and_goes() {
         version: None,
         handed_out,
     };
-    assert_eq!(appended.appends, [stored(1, false), stored(2, false), stored(3, false)]);
+    assert_eq!(
+        appended.appends,
+        [stored(1, false), stored(2, false), stored(3, false)]
+    );
 
     let read = one.read(partition, 0);
     let ids: Vec<_> = read.page.iter().map(|handed| handed.id).collect();
     assert_eq!(ids, [id(1), id(2), id(3)]);
     let first = read.page.get(0).unwrap();
-    assert_eq!((first.payload, first.type_name), (&b"payload"[..], "test.command"));
+    assert_eq!(
+        (first.payload, first.type_name),
+        (&b"payload"[..], "test.command")
+    );
 
     // 1 is done, 2 is tried again, 3 waits behind it.
     let settled = one.send(|batch| WorkBatch {
@@ -48,14 +54,22 @@ fn a_message_lives_and_goes() {
         housekeeping: Some(100),
         ..batch.empty()
     });
-    assert!(settled.units.iter().all(|unit| matches!(unit, UnitAnswer::Applied { .. })));
+    assert!(
+        settled
+            .units
+            .iter()
+            .all(|unit| matches!(unit, UnitAnswer::Applied { .. }))
+    );
     assert_eq!((settled.page.len(), settled.removed), (0, 3));
 
     clock.advance(Duration::from_secs(60));
     let due = one.due();
     assert_eq!(due.page.len(), 1, "3 waits behind 2");
     let again = due.page.get(0).unwrap();
-    assert_eq!((again.id, again.attempt, again.origin), (id(2), 2, Origin::Parked));
+    assert_eq!(
+        (again.id, again.attempt, again.origin),
+        (id(2), 2, Origin::Parked)
+    );
     let dead = one.send(|batch| WorkBatch {
         units: batch.keep_units(vec![unit(
             delivery(&due.page.get(0).unwrap()),
@@ -71,7 +85,10 @@ fn a_message_lives_and_goes() {
 
     let letters = block_on(one.store.reader().dead_letters(None, 10)).unwrap();
     assert_eq!(letters.len(), 1);
-    assert_eq!((letters[0].message, &letters[0].error[..], letters[0].attempts), (id(2), "never", 1));
+    assert_eq!(
+        (letters[0].message, &letters[0].error[..], letters[0].attempts),
+        (id(2), "never", 1)
+    );
     let statistics = block_on(one.store.reader().statistics()).unwrap();
     assert_eq!((statistics.messages, statistics.subscriptions[0].parked), (0, 1));
 }
@@ -88,7 +105,11 @@ fn what_was_handed_out_to_a_dead_process_comes_back_as_suspect() {
         })),
         ..batch.empty()
     });
-    assert!(sent.appends.iter().all(|append| matches!(append, AppendAnswer::Stored { handed_out: true, .. })));
+    assert!(
+        sent.appends
+            .iter()
+            .all(|append| matches!(append, AppendAnswer::Stored { handed_out: true, .. }))
+    );
     let partition = StreamId::from_key("a").partition(4);
     let range = one.settled(partition, 1, 2);
     let settled = one.send(|batch| WorkBatch {
@@ -99,14 +120,26 @@ fn what_was_handed_out_to_a_dead_process_comes_back_as_suspect() {
     drop(one);
 
     let mut two = Instance::join(open(&path, &clock), 2, "g", &["s"]);
-    assert!(two.told().owned.is_empty(), "the first is within its time to live");
+    assert!(
+        two.told().owned.is_empty(),
+        "the first is within its time to live"
+    );
     for seconds in [4, 4, 2] {
         clock.advance(Duration::from_secs(seconds));
         two.heartbeat();
     }
     assert_eq!(two.told().owned.len(), 4);
-    let owned = two.told().owned.iter().find(|owned| owned.partition == partition).unwrap().clone();
-    assert_eq!((owned.epoch, owned.cursors[0].low, owned.cursors[0].read_from), (Epoch(2), Position(2), Position(5)));
+    let owned = two
+        .told()
+        .owned
+        .iter()
+        .find(|owned| owned.partition == partition)
+        .unwrap()
+        .clone();
+    assert_eq!(
+        (owned.epoch, owned.cursors[0].low, owned.cursors[0].read_from),
+        (Epoch(2), Position(2), Position(5))
+    );
     for expected in 3..=5 {
         let due = two.due();
         let ids: Vec<_> = due.page.iter().map(|handed| (handed.id, handed.origin)).collect();
@@ -118,7 +151,13 @@ fn what_was_handed_out_to_a_dead_process_comes_back_as_suspect() {
     }
     assert!(two.due().page.is_empty());
     let statistics = block_on(two.store.reader().statistics()).unwrap();
-    assert_eq!((statistics.subscriptions[0].lag, statistics.subscriptions[0].parked), (0, 0));
+    assert_eq!(
+        (
+            statistics.subscriptions[0].lag,
+            statistics.subscriptions[0].parked
+        ),
+        (0, 0)
+    );
 }
 
 #[test]
@@ -141,7 +180,10 @@ fn a_repeat_is_answered_as_the_first_time_and_writes_nothing() {
     assert_eq!(first.appends, again.appends);
     one.number -= 1;
     let other = one.try_send(|batch| batch.empty());
-    assert!(matches!(other, Err(StoreError::DifferentBatch { .. })), "{other:?}");
+    assert!(
+        matches!(other, Err(StoreError::DifferentBatch { .. })),
+        "{other:?}"
+    );
     one.number += 1;
     let duplicate = one.send(|batch| WorkBatch {
         appends: batch.keep_all([Append { id: id(2), ..append }]),

@@ -1,5 +1,10 @@
 //! An instance at a store, and the messages it sends.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file takes what it needs")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test file takes what it needs"
+)]
 
 use std::future::Future;
 use std::num::NonZeroU128;
@@ -32,7 +37,9 @@ pub fn open(path: &Path, clock: &TestClock) -> SqliteStore {
 
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime.expect("a runtime without drivers always starts").block_on(future)
+    runtime
+        .expect("a runtime without drivers always starts")
+        .block_on(future)
 }
 
 pub fn id(number: u128) -> MessageId {
@@ -162,7 +169,10 @@ impl Instance {
         Ok(answer)
     }
 
-    pub fn try_send(&mut self, build: impl FnOnce(&Desk) -> WorkBatch<'static>) -> Result<Answer, StoreError> {
+    pub fn try_send(
+        &mut self,
+        build: impl FnOnce(&Desk) -> WorkBatch<'static>,
+    ) -> Result<Answer, StoreError> {
         let desk = Desk { from: self.next() };
         self.process(&build(&desk))
     }
