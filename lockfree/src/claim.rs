@@ -123,7 +123,7 @@ impl<'a, H: Copy + Send + 'static, S: Sink> Claim<'a, H, S> {
             written,
             ..
         } = self;
-        let head = Head::<S>::message(written, None);
+        let head = Head::<S>::message::<H>(written, None);
         // SAFETY: the place was claimed for this header and at least as many bytes, and is ours until the commit.
         unsafe { write_front(&inside.ring().storage, place.start, head, header) };
         // SAFETY: head, header and `written` payload bytes are written.

@@ -1,9 +1,9 @@
 //! The way out: one consumer sweeps all rings.
 
 use crate::horizon::Herald;
-use crate::record::{Head, Kind, Record, Sink};
+use crate::record::{Head, Record, Sink, stride};
 use crate::rings::Core;
-use crate::storage::UNIT;
+use crate::storage::{Storage, UNIT};
 use crate::sync::{Arc, step};
 use crate::ticket::Ticket;
 use std::cell::Cell;
@@ -87,7 +87,6 @@ impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
         let all = self.cursors.len();
         let first = self.first;
         let mut left = limit;
-        let mut len = 0;
         for index in (first..all).chain(0..first) {
             if self.cursors[index].filled_to == self.cursors[index].head {
                 continue;
@@ -98,37 +97,47 @@ impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
                 records: left.records.div_ceil(rings_left),
                 bytes: left.bytes.div_ceil(rings_left),
             };
-            let taken = self.take(index, share, left, len == 0);
+            let taken = self.take(index, share, left);
             rings_left -= 1;
             if taken.records > 0 {
-                if len == 0 {
+                if self.spans.len() == 1 {
                     self.first = (index + 1) % all;
                 }
-                len += taken.records;
                 left.records -= taken.records;
                 left.bytes = left.bytes.saturating_sub(taken.bytes);
             }
         }
         Drained {
             consumer: self,
-            len,
-            _not_sync: PhantomData,
+            len: Cell::new(None),
         }
     }
 
-    /// Takes records of one ring until its share is used up, but never more than is left for all.
-    fn take(&mut self, index: usize, share: DrainLimit, left: DrainLimit, is_first: bool) -> DrainLimit {
+    /// Takes records of one ring until its share is used up, but never more than is left for all; says how much it
+    /// took, at most.
+    fn take(&mut self, index: usize, share: DrainLimit, left: DrainLimit) -> DrainLimit {
         let ring = &self.core.rings[index];
         let Cursor { head, filled_to } = self.cursors[index];
+        let is_first = self.spans.is_empty();
+        // When even the smallest records could not be too many, all are taken without a look at each.
+        let bytes = (filled_to - head) as usize;
+        let all = DrainLimit {
+            records: bytes / stride::<H>(0),
+            bytes,
+        };
+        if all.bytes <= share.bytes && all.records <= share.records {
+            self.hand_out(index, filled_to);
+            return all;
+        }
         let mut taken = DrainLimit { records: 0, bytes: 0 };
         let (mut at, mut to) = (head, head);
         while at < filled_to && taken.records < share.records && taken.bytes < share.bytes {
             ring.storage.will_read(at, UNIT);
             // SAFETY: a record begins at `at`, committed as it lies before `filled_to`, and not freed.
             let record = unsafe { ring.storage.at(at).cast::<Head<S>>().as_ref() };
-            let stride = record.stride::<H>();
+            let stride = record.stride();
             at += stride as u64;
-            if record.kind == Kind::Padding {
+            if record.is_padding() {
                 continue;
             }
             let is_alone = is_first && taken.records == 0;
@@ -140,17 +149,20 @@ impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
             to = at;
         }
         if to != head {
-            self.spans.push(Span {
-                ring: index as u32,
-                from: head,
-                to,
-            });
-            #[cfg(lockfree_loom)]
-            if !step::FREE_AT_FINISH.is_taken() {
-                ring.free(to);
-            }
+            self.hand_out(index, to);
         }
         taken
+    }
+
+    fn hand_out(&mut self, index: usize, to: u64) {
+        self.spans.push(Span {
+            ring: index as u32,
+            from: self.cursors[index].head,
+            to,
+        });
+        if !step::FREE_AT_FINISH.is_taken() {
+            self.core.rings[index].free(to);
+        }
     }
 
     /// Whether nothing waits to be drained. Records that were drained but not finished still wait.
@@ -216,34 +228,35 @@ impl<H, S: Sink> std::fmt::Debug for Consumer<H, S> {
 #[must_use = "records that are not finished come again"]
 pub struct Drained<'a, H: Copy + Send + 'static, S: Sink> {
     consumer: &'a mut Consumer<H, S>,
-    len: usize,
-    // A plain message need not be `Sync`, so two threads must not look at one batch.
-    _not_sync: PhantomData<Cell<()>>,
+    /// Counted when somebody asks. A cell also keeps two threads from looking at one batch: a plain message need not
+    /// be `Sync`.
+    len: Cell<Option<usize>>,
 }
 
 impl<H: Copy + Send + 'static, S: Sink> Drained<'_, H, S> {
     /// The records, ring by ring, each ring's in the order of its pushes.
     pub fn records(&self) -> Records<'_, H, S> {
-        let spans = self.consumer.spans.iter();
         Records {
             core: &self.consumer.core,
-            spans,
+            spans: self.consumer.spans.iter(),
+            storage: &self.consumer.core.rings[0].storage,
             ring: 0,
             at: 0,
             to: 0,
-            left: self.len,
             _borrow: PhantomData,
         }
     }
 
-    /// How many records there are.
+    /// How many records there are. Walks over them when it is first asked.
     pub fn len(&self) -> usize {
-        self.len
+        let len = self.len.get().unwrap_or_else(|| self.records().count());
+        self.len.set(Some(len));
+        len
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.consumer.spans.is_empty()
     }
 
     /// Answers the whole batch and frees its bytes: one store for each ring that it took from.
@@ -277,7 +290,7 @@ impl<'d, H: Copy + Send + 'static, S: Sink> IntoIterator for &'d Drained<'_, H, 
 impl<H: Copy + Send + 'static, S: Sink> std::fmt::Debug for Drained<'_, H, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Drained")
-            .field("len", &self.len)
+            .field("len", &self.len.get())
             .finish_non_exhaustive()
     }
 }
@@ -286,10 +299,11 @@ impl<H: Copy + Send + 'static, S: Sink> std::fmt::Debug for Drained<'_, H, S> {
 pub struct Records<'d, H, S: Sink> {
     core: &'d Core,
     spans: std::slice::Iter<'d, Span>,
+    /// The bytes of the ring that the span lies in.
+    storage: &'d Storage,
     ring: u32,
     at: u64,
     to: u64,
-    left: usize,
     _borrow: PhantomData<Record<'d, H, S>>,
 }
 
@@ -302,40 +316,33 @@ impl<'d, H: Copy + Send + 'static, S: Sink> Iterator for Records<'d, H, S> {
             if self.at == self.to {
                 let span = self.spans.next()?;
                 (self.ring, self.at, self.to) = (span.ring, span.from, span.to);
+                self.storage = &self.core.rings[span.ring as usize].storage;
             }
-            let storage = &self.core.rings[self.ring as usize].storage;
-            let head = storage.at(self.at).cast::<Head<S>>();
-            storage.will_read(self.at, UNIT);
+            let place = self.storage.at(self.at).cast::<Head<S>>();
+            self.storage.will_read(self.at, UNIT);
             // SAFETY: a record begins at `at`, committed as it lies in a span, and not freed while 'd lasts, which
             // borrows the batch that only `finish` frees.
-            let Head { kind, .. } = *unsafe { head.as_ref() };
-            // SAFETY: as above.
-            let stride = unsafe { head.as_ref() }.stride::<H>();
-            storage.will_read(self.at, stride);
+            let head = unsafe { place.as_ref() };
+            let stride = head.stride();
+            self.storage.will_read(self.at, stride);
             self.at += stride as u64;
-            if kind == Kind::Message {
-                self.left -= 1;
+            if !head.is_padding() {
                 let ticket = Ticket {
                     ring: self.ring,
                     position: self.at,
                 };
                 // SAFETY: as above, and it is no padding.
-                return Some(unsafe { Record::new(head, ticket) });
+                return Some(unsafe { Record::new(place, ticket) });
             }
         }
     }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
 }
-
-impl<H: Copy + Send + 'static, S: Sink> ExactSizeIterator for Records<'_, H, S> {}
 
 impl<H, S: Sink> std::fmt::Debug for Records<'_, H, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Records")
-            .field("left", &self.left)
+            .field("ring", &self.ring)
+            .field("at", &self.at)
             .finish_non_exhaustive()
     }
 }

@@ -304,7 +304,7 @@ where
 {
     let place = inside.place::<H>(payload.len())?;
     let storage = &inside.ring().storage;
-    let head = Head::<S>::message(payload.len(), None);
+    let head = Head::<S>::message::<H>(payload.len(), None);
     // SAFETY: the place was found for this header and payload, and is ours until the commit.
     unsafe { write_front(storage, place.start, head, header) };
     let at = place.start + payload_offset::<H>() as u64;
@@ -340,7 +340,7 @@ where
         write_front(
             storage,
             place.start,
-            Head::<S>::message(bytes, Some(visit)),
+            Head::<S>::message::<H>(bytes, Some(visit)),
             header,
         )
     };

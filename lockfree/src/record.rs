@@ -3,7 +3,7 @@
 //! ```text
 //! 0        8     12    16            16 + header, rounded up to 16
 //! ┌────────┬─────┬─────┬─────────────┬──────────────────┬┄┄┄┄┄┄┐
-//! │ visit  │bytes│kind │ H           │ payload          │ pad  │   stride: a multiple of 16
+//! │ visit  │bytes│mark │ H           │ payload          │ pad  │   stride: a multiple of 16
 //! └────────┴─────┴─────┴─────────────┴──────────────────┴┄┄┄┄┄┄┘
 //! ```
 //!
@@ -174,49 +174,48 @@ impl<H: Copy + Send + std::fmt::Debug + 'static, S: Sink> std::fmt::Debug for Re
 pub(crate) struct Head<S: Sink> {
     /// How to look at the plain message that follows; none for bytes.
     pub(crate) visit: Option<VisitFn<S>>,
-    /// Payload bytes; for padding, all that it fills besides its head.
+    /// Payload bytes; nothing for padding.
     pub(crate) bytes: u32,
-    pub(crate) kind: Kind,
+    /// From this record's beginning to the next one's; as that is a multiple of 16, the lowest bit says padding.
+    mark: u32,
 }
 
 /// [`Visit::visit`] for a message whose type is no longer known.
 pub(crate) type VisitFn<S> = unsafe fn(*const u8, &mut <S as Sink>::At<'_>);
 
-#[repr(u32)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Message,
-    Padding,
-}
+const PADDING: u32 = 1;
 
 impl<S: Sink> Head<S> {
     const IS_ONE_UNIT: () = assert!(size_of::<Self>() == UNIT && align_of::<Self>() == UNIT);
 
+    /// A record that only fills so many bytes, a multiple of the unit.
     pub(crate) fn padding(fills: usize) -> Self {
         const { Self::IS_ONE_UNIT };
         Head {
             visit: None,
-            bytes: (fills - UNIT) as u32,
-            kind: Kind::Padding,
+            bytes: 0,
+            mark: fills as u32 | PADDING,
         }
     }
 
     #[inline(always)]
-    pub(crate) fn message(bytes: usize, visit: Option<VisitFn<S>>) -> Self {
+    pub(crate) fn message<H>(bytes: usize, visit: Option<VisitFn<S>>) -> Self {
         Head {
             visit,
             bytes: bytes as u32,
-            kind: Kind::Message,
+            mark: stride::<H>(bytes) as u32,
         }
     }
 
     /// From this record's beginning to the next one's.
     #[inline(always)]
-    pub(crate) fn stride<H>(&self) -> usize {
-        match self.kind {
-            Kind::Message => stride::<H>(self.bytes as usize),
-            Kind::Padding => UNIT + self.bytes as usize,
-        }
+    pub(crate) fn stride(&self) -> usize {
+        (self.mark & !PADDING) as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_padding(&self) -> bool {
+        self.mark & PADDING != 0
     }
 }
 

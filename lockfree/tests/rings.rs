@@ -364,7 +364,7 @@ fn limits_hold_and_rings_take_turns() {
     );
     let batch = consumer.drain(DrainLimit::NONE);
     assert_eq!(batch.len(), 60 - 9);
-    assert_eq!(batch.records().len(), 51);
+    assert_eq!(batch.records().count(), 51);
 }
 
 #[test]
