@@ -80,6 +80,7 @@ macro_rules! __all_cases {
                 core: s20c_the_same_number_with_other_content_is_refused
                 core: s20d_after_a_definite_failure_the_number_is_free
                 core: an_old_batch_that_comes_again_writes_nothing
+                core: the_parts_of_a_batch_see_what_was_written_before_them
             }
             appending {
                 core: s21_a_message_is_readable_in_the_call_that_appends_it

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use whizbang_storage::{
-    AppendAnswer, Limits, Membership, NotApplied, Sender, Service, StoreError, UnitAnswer, WorkBatch,
+    AppendAnswer, Limits, Membership, NotApplied, Operation, OperationAnswer, Partition, Position,
+    ReadAnswer, Release, Sender, Service, SettledAnswer, StoreError, UnitAnswer, WorkBatch,
 };
 
 use crate::{
@@ -357,4 +358,86 @@ pub async fn an_old_batch_that_comes_again_writes_nothing<F: Fixture>() {
     }
     assert_eq!(a.store.faults().happened(), 9);
     assert_eq!(numbers(&a.read(0, 0).await), (1..=9).collect::<Vec<_>>());
+}
+
+/// The parts of a batch are applied in the contract's order, and each sees what was written before it.
+pub async fn the_parts_of_a_batch_see_what_was_written_before_them<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let mut a = world.joined().await;
+    let mut b = world.joined().await;
+    a.append(&(1..=3).map(Message::command).collect::<Vec<_>>()).await;
+    let got = a.read(0, 0).await;
+    b.append(&[Message::command(5)]).await;
+    let fourth = Message::command(4);
+    let late = Operation::Register {
+        group: "group",
+        subscription: subscription("late"),
+    };
+    let (units, settled, appends, reads) = (
+        [got[0].retry_in(Duration::ZERO)],
+        [a.range(0, 1, 3)],
+        [fourth.append()],
+        [a.reads(0, 3)],
+    );
+    let batch = WorkBatch {
+        units: &units,
+        settled: &settled,
+        appends: &appends,
+        arrivals: Some(9),
+        operations: &[late],
+        due: Some(ALL),
+        reads: &reads,
+        housekeeping: Some(99),
+        ..a.batch()
+    };
+    let seen = Seen::from(a.ok(batch).await);
+    assert!(applied(&seen.units));
+    assert_eq!(
+        seen.settled,
+        [SettledAnswer::Applied],
+        "2 and 3; the unit has parked 1 already"
+    );
+    assert_eq!(stored(&seen.appends), [4], "appends come before arrivals");
+    assert_eq!(seen.moved, [(Partition(0), Position(5))]);
+    assert_eq!(
+        numbers(&seen.page[seen.due.clone()]),
+        [1],
+        "what this batch has parked is due in it"
+    );
+    assert_eq!(
+        numbers(&seen.page[..seen.due.start]),
+        [4, 5],
+        "the page has the reads first"
+    );
+    assert_eq!(seen.removed, 0, "the new subscription needs them");
+    let OperationAnswer::Registered(late) = seen.operations[0] else {
+        panic!("{:?}", seen.operations)
+    };
+    // A partition is given back after everything that needs it, and before what is read.
+    let last = Message::command(6);
+    let (appends, settled, reads) = ([last.append()], [a.range(0, 4, 5)], [a.reads(0, 5)]);
+    let releases = [Release {
+        partition: Partition(0),
+        epoch: a.epoch(0),
+        running: &[],
+    }];
+    let batch = WorkBatch {
+        membership: Some(Membership::Release(&releases)),
+        settled: &settled,
+        appends: &appends,
+        operations: &[Operation::Drop(late)],
+        due: Some(ALL),
+        reads: &reads,
+        housekeeping: Some(99),
+        ..a.batch()
+    };
+    let seen = Seen::from(a.ok(batch).await);
+    assert_eq!(
+        (stored(&seen.appends), seen.settled),
+        (vec![6], vec![SettledAnswer::Applied])
+    );
+    assert_eq!((seen.reads, seen.page.len()), (vec![ReadAnswer::Fenced], 0));
+    assert_eq!(seen.removed, 5, "nobody needs 1 to 5 any more");
+    b.heartbeat().await;
+    assert_eq!(numbers(&b.read(0, 0).await), [6]);
 }

@@ -1,0 +1,89 @@
+//! Every rule on the page of `WorkStore` names a case that proves it, and the case exists.
+
+use std::collections::BTreeSet;
+
+use whizbang_storage_conformance::CASES;
+
+const PAGE: &str = include_str!("../../storage/src/store.rs");
+
+/// The rules: the list items of the trait's page, from its first section to its last.
+fn rules() -> Vec<String> {
+    let from = PAGE
+        .find("/// # One batch")
+        .expect("the page has a first section");
+    let to = PAGE
+        .find("/// # Cancel safety")
+        .expect("the page has a last section");
+    let mut rules: Vec<String> = Vec::new();
+    for line in PAGE[from..to].lines() {
+        let text = line.trim_start().trim_start_matches("///");
+        match (
+            text.strip_prefix(" - "),
+            text.strip_prefix("   "),
+            rules.last_mut(),
+        ) {
+            (Some(first), _, _) => rules.push(first.to_owned()),
+            (None, Some(more), Some(rule)) => {
+                rule.push(' ');
+                rule.push_str(more);
+            }
+            _ => {}
+        }
+    }
+    rules
+}
+
+/// What stands in backticks and looks like `group::case`.
+fn named(text: &str) -> Vec<(&str, &str)> {
+    let groups: BTreeSet<&str> = CASES.iter().map(|(group, _, _)| *group).collect();
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(|code| code.split_once("::"))
+        .filter(|(group, _)| groups.contains(group))
+        .collect()
+}
+
+#[test]
+fn every_rule_names_a_case_that_exists() {
+    let rules = rules();
+    assert!(rules.len() > 40, "only {} rules were found", rules.len());
+    for rule in &rules {
+        let cases = named(rule);
+        assert!(!cases.is_empty(), "no case proves: {rule}");
+        for (group, case) in cases {
+            assert!(
+                CASES.iter().any(|(g, c, _)| (*g, *c) == (group, case)),
+                "there is no case {group}::{case}, named by: {rule}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_list_has_every_case_once() {
+    let listed: BTreeSet<(&str, &str)> = CASES.iter().map(|(group, case, _)| (*group, *case)).collect();
+    assert_eq!(listed.len(), CASES.len());
+    // A case that is written but not listed would never run.
+    for (group, source) in [
+        ("membership", include_str!("../src/cases/membership.rs")),
+        ("once", include_str!("../src/cases/once.rs")),
+        ("appending", include_str!("../src/cases/appending.rs")),
+        ("reading", include_str!("../src/cases/reading.rs")),
+        ("settling", include_str!("../src/cases/settling.rs")),
+        ("parked", include_str!("../src/cases/parked.rs")),
+        ("events", include_str!("../src/cases/events.rs")),
+        ("housekeeping", include_str!("../src/cases/housekeeping.rs")),
+        ("enqueue", include_str!("../src/cases/enqueue.rs")),
+        ("trouble", include_str!("../src/cases/trouble.rs")),
+    ] {
+        let written = source
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub async fn "))
+            .filter_map(|line| line.split_once('<'))
+            .map(|(name, _)| (group, name));
+        for case in written {
+            assert!(listed.contains(&case), "{case:?} is written but not listed");
+        }
+    }
+}
