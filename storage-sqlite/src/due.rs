@@ -401,13 +401,13 @@ impl Exchange<'_, '_> {
 
     /// Takes a suspect out of the log's flow; what lies before it is settled or was never there.
     fn take_suspect(&mut self, index: usize, partition: Partition, row: &Parked) -> Result<i64, Stop> {
-        let (record, version) = self
+        let copied = self
             .record_at(partition, row.position)?
             .ok_or(Stop::Damaged("a suspect is gone"))?;
         let cursor = self.state.cursor_mut(self.sql, index, partition)?;
         let low = cursor.low();
         cursor.settle(low.next(), row.position);
-        self.park(index, partition, row, "", &record, version)
+        self.park(index, partition, row, "", &copied)
     }
 
     fn first_suspect(&mut self, index: usize, partition: Partition) -> Result<Option<FirstSuspect>, Stop> {

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{CachedStatement, Connection};
 use whizbang_storage::turn::{KnownInstance, Turn, turn};
 use whizbang_storage::{
-    Answer, InstanceId, Membership, NotApplied, Partition, Service, StreamId, SubscriptionId, Timestamp,
-    WorkBatch, refuse,
+    Answer, Clock, InstanceId, Membership, NotApplied, Partition, Service, StreamId, SubscriptionId,
+    Timestamp, WorkBatch, refuse,
 };
 
 use crate::due::Picked;
@@ -99,56 +99,66 @@ pub(crate) enum Ended {
     Repeated(Turn),
 }
 
-/// Applies a batch; the caller has begun the transaction, and ends it.
-pub(crate) fn exchange(
-    sql: &Connection,
-    service: &Service,
-    state: &mut State,
-    scratch: &mut Scratch,
-    now: impl FnOnce() -> Timestamp,
-    batch: &WorkBatch<'_>,
-    digest: u64,
-    answer_is_kept: bool,
-    answer: &mut Answer,
-) -> Result<Ended, Stop> {
-    state.refresh(sql)?;
-    let sender = batch.from.instance;
-    let known = match state.instance(sender) {
-        Some(instance) => Some(instance.known()),
-        None => departed(sql, state.service(), sender)?,
-    };
-    let turn = turn(known, batch, digest, answer_is_kept)?;
-    if matches!(turn, Turn::Repeat | Turn::RepeatEvicted) {
-        return Ok(Ended::Repeated(turn));
+/// What a batch is applied to.
+pub(crate) struct Desk<'x> {
+    pub(crate) sql: &'x Connection,
+    pub(crate) service: &'x Service,
+    pub(crate) clock: &'x dyn Clock,
+    pub(crate) state: &'x mut State,
+    pub(crate) scratch: &'x mut Scratch,
+    pub(crate) answer: &'x mut Answer,
+}
+
+impl Desk<'_> {
+    /// Applies a batch; the caller has begun the transaction, and ends it. `answer_is_kept`: that of this very batch.
+    pub(crate) fn exchange(
+        self,
+        batch: &WorkBatch<'_>,
+        digest: u64,
+        answer_is_kept: bool,
+    ) -> Result<Ended, Stop> {
+        let Self {
+            sql, service, state, ..
+        } = self;
+        state.refresh(sql)?;
+        let sender = batch.from.instance;
+        let known = match state.instance(sender) {
+            Some(instance) => Some(instance.known()),
+            None => departed(sql, state.service(), sender)?,
+        };
+        let turn = turn(known, batch, digest, answer_is_kept)?;
+        if matches!(turn, Turn::Repeat | Turn::RepeatEvicted) {
+            return Ok(Ended::Repeated(turn));
+        }
+        refuse::batch(batch, &service.limits)?;
+        if let Some(Membership::Join(join)) = &batch.membership {
+            refuse::join(join, &service.limits).map_err(NotApplied::Join)?;
+        }
+        self.scratch.copied.clear();
+        let mut exchange = Exchange {
+            sql,
+            service,
+            now: self.clock.now(),
+            sender,
+            group: state.instance(sender).and_then(|instance| instance.group),
+            state,
+            answer: self.answer,
+            scratch: self.scratch,
+            statements: Statements::default(),
+            subscriptions: Vec::new(),
+            registered: Vec::new(),
+            pending: Vec::new(),
+            freed_bytes: HashMap::new(),
+            arriving: None,
+            next_dedup: None,
+            parks: HashMap::new(),
+            stuck: HashSet::new(),
+            freed: HashSet::new(),
+            picked: Vec::new(),
+        };
+        exchange.apply(batch, digest)?;
+        Ok(Ended::Applied)
     }
-    refuse::batch(batch, &service.limits)?;
-    if let Some(Membership::Join(join)) = &batch.membership {
-        refuse::join(join, &service.limits).map_err(NotApplied::Join)?;
-    }
-    scratch.copied.clear();
-    let mut exchange = Exchange {
-        sql,
-        service,
-        now: now(),
-        sender,
-        group: state.instance(sender).and_then(|instance| instance.group),
-        state,
-        answer,
-        scratch,
-        statements: Statements::default(),
-        subscriptions: Vec::new(),
-        registered: Vec::new(),
-        pending: Vec::new(),
-        freed_bytes: HashMap::new(),
-        arriving: None,
-        next_dedup: None,
-        parks: HashMap::new(),
-        stuck: HashSet::new(),
-        freed: HashSet::new(),
-        picked: Vec::new(),
-    };
-    exchange.apply(batch, digest)?;
-    Ok(Ended::Applied)
 }
 
 impl<'b> Exchange<'_, 'b> {

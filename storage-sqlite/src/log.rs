@@ -22,6 +22,12 @@ pub(crate) struct Found<'r> {
     pub(crate) record: Record<'r>,
 }
 
+/// A message's own copy of its record, with its version in its stream if it is an event of one.
+pub(crate) struct Copied {
+    pub(crate) record: Vec<u8>,
+    pub(crate) version: Option<Version>,
+}
+
 /// Positions to look at: those behind `after`, up to `last`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
@@ -100,7 +106,7 @@ impl Exchange<'_, '_> {
         &mut self,
         partition: Partition,
         position: Position,
-    ) -> Result<Option<(Vec<u8>, Option<Version>)>, Stop> {
+    ) -> Result<Option<Copied>, Stop> {
         let head = self.state.head(self.sql, partition)?;
         if position == Position::START || position.0 > head.position {
             return Ok(None);
@@ -112,10 +118,17 @@ impl Exchange<'_, '_> {
             last: position,
         };
         self.visit(span, |_, found| {
-            copy = Some((found.bytes.to_vec(), found.version));
+            copy = Some(Copied {
+                record: found.bytes.to_vec(),
+                version: found.version,
+            });
             Ok(ControlFlow::Break(()))
         })?;
-        Ok(copy.or_else(|| (position.0 > head.trimmed).then_some((Vec::new(), None))))
+        let missing = Copied {
+            record: Vec::new(),
+            version: None,
+        };
+        Ok(copy.or_else(|| (position.0 > head.trimmed).then_some(missing)))
     }
 
     /// Whether there is a message at a position that was handed out once.

@@ -1,10 +1,11 @@
 //! Parked messages: a state machine per message; who may run is computed from the rows of its lane.
 
 use rusqlite::{Row as SqlRow, params};
-use whizbang_storage::{DeadReason, InstanceId, OnDead, Partition, Position, StreamId, Timestamp, Version};
+use whizbang_storage::{DeadReason, InstanceId, OnDead, Partition, Position, StreamId, Timestamp};
 
 use crate::error::Stop;
 use crate::exchange::Exchange;
+use crate::log::Copied;
 use crate::record::{Record, fallback_id};
 
 /// A parked message without its record.
@@ -191,28 +192,49 @@ impl Parked {
         })
     }
 
-    /// The columns of a state: state, instance, mode, was, reason, dead_at.
-    fn columns(&self) -> (i64, Option<[u8; 16]>, i64, i64, Option<u8>, Option<i64>) {
+    fn columns(&self) -> Columns {
+        let mut columns = Columns {
+            state: WAITING,
+            was: WAITING,
+            ..Columns::default()
+        };
         match self.state {
-            Standing::Waiting => (WAITING, None, 0, WAITING, None, None),
-            Standing::Orphaned => (ORPHANED, None, 0, ORPHANED, None, None),
-            Standing::Unroutable => (UNROUTABLE, None, 0, UNROUTABLE, None, None),
+            Standing::Waiting => {}
+            Standing::Orphaned => columns.state = ORPHANED,
+            Standing::Unroutable => columns.state = UNROUTABLE,
             Standing::Running { by, mode, was } => {
-                let mode = match mode {
+                columns.state = RUNNING;
+                columns.instance = Some(by.to_bytes());
+                columns.mode = match mode {
                     Mode::Shared => 0,
                     Mode::Alone => 1,
                     Mode::Detached => 2,
                 };
-                let was = match was {
+                columns.was = match was {
                     Was::Waiting => WAITING,
                     Was::Orphaned => ORPHANED,
                     Was::Unroutable => UNROUTABLE,
                 };
-                (RUNNING, Some(by.to_bytes()), mode, was, None, None)
             }
-            Standing::Dead { reason, at } => (DEAD, None, 0, WAITING, Some(reason as u8), Some(at.micros())),
+            Standing::Dead { reason, at } => {
+                columns.state = DEAD;
+                columns.reason = Some(reason as u8);
+                columns.dead_at = Some(at.micros());
+            }
         }
+        columns
     }
+}
+
+/// A state as its columns hold it.
+#[derive(Default)]
+struct Columns {
+    state: i64,
+    was: i64,
+    mode: i64,
+    instance: Option<[u8; 16]>,
+    reason: Option<u8>,
+    dead_at: Option<i64>,
 }
 
 impl Exchange<'_, '_> {
@@ -231,22 +253,21 @@ impl Exchange<'_, '_> {
         rows.next()?.map(Parked::of).transpose()
     }
 
-    /// Parks a message; `record` and `version` are its own copy.
+    /// Parks a message with its own copy.
     pub(crate) fn park(
         &mut self,
         index: usize,
         partition: Partition,
         row: &Parked,
         error: &str,
-        record: &[u8],
-        version: Option<Version>,
+        copied: &Copied,
     ) -> Result<i64, Stop> {
         let behind =
             row.state == Standing::Waiting && self.is_behind_parked(index, row.lane, row.position)?;
         let subscription = self.state.subscriptions[index].id.0;
-        let (state, instance, mode, was, reason, dead_at) = row.columns();
+        let columns = row.columns();
         let place = self.state.place(partition, row.position);
-        let message = Record::read(record, fallback_id(place));
+        let message = Record::read(&copied.record, fallback_id(place));
         let put = self
             .statements
             .put_parked
@@ -256,25 +277,25 @@ impl Exchange<'_, '_> {
             partition.0,
             row.position.0 as i64,
             row.lane.to_bytes(),
-            state,
-            was,
-            mode,
+            columns.state,
+            columns.was,
+            columns.mode,
             behind,
             row.due.micros(),
             row.attempts,
             row.crashes,
-            instance,
+            columns.instance,
             row.dies_at.map(Timestamp::micros),
             row.replay,
-            reason,
+            columns.reason,
             error,
             self.now.micros(),
-            dead_at,
+            columns.dead_at,
             message.type_name,
             message.type_version,
             message.bytes() as i64,
-            version.map(|version| version.0 as i64),
-            record,
+            copied.version.map(|version| version.0 as i64),
+            copied.record,
         ])?;
         self.parks.insert(index, true);
         Ok(self.sql.last_insert_rowid())
@@ -287,22 +308,22 @@ impl Exchange<'_, '_> {
         row: &Parked,
         error: Option<&str>,
     ) -> Result<(), Stop> {
-        let (state, instance, mode, was, reason, dead_at) = row.columns();
+        let columns = row.columns();
         self.sql
             .prepare_cached(include_str!("sql/change_parked.sql"))?
             .execute(params![
                 row.id,
-                state,
-                was,
-                mode,
+                columns.state,
+                columns.was,
+                columns.mode,
                 row.due.micros(),
                 row.attempts,
                 row.crashes,
-                instance,
+                columns.instance,
                 row.dies_at.map(Timestamp::micros),
                 row.replay,
-                reason,
-                dead_at,
+                columns.reason,
+                columns.dead_at,
                 error,
             ])?;
         if row.is_dead() && self.state.subscriptions[index].on_dead == OnDead::Skip {

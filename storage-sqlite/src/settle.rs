@@ -134,23 +134,16 @@ impl<'b> Exchange<'_, 'b> {
                 if settle == Settle::Done {
                     return Ok(());
                 }
-                let Some((record, version)) = self.record_at(partition, position)? else {
+                let Some(copied) = self.record_at(partition, position)? else {
                     return Ok(());
                 };
                 let place = self.state.place(partition, position);
-                let message = Record::read(&record, fallback_id(place));
+                let message = Record::read(&copied.record, fallback_id(place));
                 // As if it had been parked and handed out: one set of rules ends both.
                 let mut row = Parked::waiting(position, message.lane(), self.now);
                 row.hand_out(self.sender);
                 let error = self.turn(index, &mut row, settle);
-                self.park(
-                    index,
-                    partition,
-                    &row,
-                    error.unwrap_or_default(),
-                    &record,
-                    version,
-                )?;
+                self.park(index, partition, &row, error.unwrap_or_default(), &copied)?;
             }
             Stands::Parked(row) if settle == Settle::Done => self.delete_parked(index, &row)?,
             Stands::Parked(mut row) => {
@@ -246,15 +239,15 @@ impl<'b> Exchange<'_, 'b> {
         if !in_flow || !self.exists(partition, position)? {
             return Ok(());
         }
-        if let Some((record, version)) = self.record_at(partition, position)? {
+        if let Some(copied) = self.record_at(partition, position)? {
             self.state
                 .cursor_mut(self.sql, index, partition)?
                 .settle(position, position);
             let place = self.state.place(partition, position);
-            let message = Record::read(&record, fallback_id(place));
+            let message = Record::read(&copied.record, fallback_id(place));
             let mut row = Parked::waiting(position, message.lane(), self.now);
             row.fail(self.now, self.now, attempts_max);
-            self.park(index, partition, &row, "", &record, version)?;
+            self.park(index, partition, &row, "", &copied)?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use whizbang_storage::{
 };
 
 use crate::error::{Stop, breaks_connection, not_applied};
-use crate::exchange::{Ended, Scratch, exchange};
+use crate::exchange::{Desk, Ended, Scratch};
 use crate::options::{Access, Place, while_busy};
 use crate::schema::{self, Agreed};
 use crate::state::State;
@@ -139,18 +139,15 @@ impl SqliteStore {
         let kept = kept(&self.answers, batch.from.instance)
             .and_then(|kept| kept.of(batch.from))
             .filter(|(of, _)| *of == digest);
-        let clock = &self.options.clock;
-        let ended = exchange(
+        let desk = Desk {
             sql,
-            &self.options.service,
-            &mut self.state,
-            &mut self.scratch,
-            || clock.now(),
-            batch,
-            digest,
-            kept.is_some(),
+            service: &self.options.service,
+            clock: &*self.options.clock,
+            state: &mut self.state,
+            scratch: &mut self.scratch,
             answer,
-        );
+        };
+        let ended = desk.exchange(batch, digest, kept.is_some());
         match ended {
             Ok(Ended::Applied) => {}
             Ok(Ended::Repeated(turn)) => {

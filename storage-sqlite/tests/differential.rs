@@ -1,0 +1,33 @@
+//! Whatever is done to `MemoryStore` and to `SqliteStore`, both answer and hold the same.
+
+mod fixture;
+
+use std::sync::Arc;
+
+use whizbang_storage::{MemoryDatabase, MemoryStore, Service, TestClock};
+use whizbang_storage_conformance::differential::{self, Plan};
+use whizbang_storage_conformance::{Fixture, OpenError};
+
+struct Memory(MemoryDatabase);
+
+impl Fixture for Memory {
+    type Store = MemoryStore;
+
+    async fn fresh(clock: TestClock) -> Self {
+        Self(MemoryDatabase::with_clock(Arc::new(clock)))
+    }
+
+    async fn open(&self, service: Service) -> Result<MemoryStore, OpenError> {
+        Ok(self.0.open(service)?)
+    }
+
+    async fn crash(&mut self, stores: Vec<MemoryStore>) {
+        drop(stores);
+    }
+}
+
+#[test]
+fn memory_and_sqlite_do_the_same() {
+    let reached = differential::run::<Memory, fixture::InMemory>(Plan::from_environment());
+    println!("{reached:?}");
+}
