@@ -87,6 +87,7 @@ macro_rules! __all_cases {
                 core: s22_a_thousand_messages_keep_their_order_without_gaps
                 core: s23_arrivals_are_moved_in_each_senders_order
                 core: s23_an_owner_does_not_overtake_its_own_arrivals
+                core: s23_nobody_overtakes_what_was_committed_before
                 core: s23a_arrivals_wait_for_the_first_owner
                 core: s24_a_polling_reader_misses_nothing
                 core: s25_a_known_key_is_a_duplicate_and_disturbs_nobody

@@ -88,11 +88,12 @@ use crate::{
 /// - Each partition has positions 1, 2, 3 … without gaps, in commit order. A lane (the stream, or the message's own id as a
 ///   stream of one) lives in partition [`StreamId::partition`] of it.
 ///   — `appending::s22_a_thousand_messages_keep_their_order_without_gaps`
-/// - An append goes into the log when the sender owns the partition *for its group* and no arrival that waits there came
-///   before it from the same sender for the same lane, undelayed; otherwise, and always with `due_in`, it becomes an arrival.
+/// - An append goes into the log when the sender owns the partition *for its group* and no undelayed arrival of the
+///   same lane waits there, whoever sent it; otherwise, and always with `due_in`, it becomes an arrival. So a lane's messages stand in
+///   the log in the order in which they were committed.
 ///   A service may have several groups; the log is one. The partition's **writer** is its owner in the oldest group that has one there;
 ///   only the writer appends to the log and moves arrivals. Owners in other groups only read and settle.
-///   — `appending::s23_an_owner_does_not_overtake_its_own_arrivals`, `membership::s14b_two_groups_have_their_own_owners_and_cursors`
+///   — `appending::s23_an_owner_does_not_overtake_its_own_arrivals`, `appending::s23_nobody_overtakes_what_was_committed_before`, `membership::s14b_two_groups_have_their_own_owners_and_cursors`
 /// - Arrivals are moved by the writer when the batch says so: first the scheduled ones whose time has come, in order of (due time,
 ///   arrival), then the others in order of arrival, whatever the clock did meanwhile; so each sender's undelayed messages of a lane
 ///   keep their order. `moved` is in order of partition. `arrivals_waiting` and `next_due` look at partitions that the sender writes.

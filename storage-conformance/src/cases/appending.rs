@@ -182,6 +182,60 @@ pub async fn s23_an_owner_does_not_overtake_its_own_arrivals<F: Fixture>() {
     assert_eq!(numbers(&b.read(0, 0).await), [3, 1, 2, 4]);
 }
 
+/// Scenario 23: What was committed before stays before, whoever sent it: an owner does not overtake the arrivals of its stream.
+pub async fn s23_nobody_overtakes_what_was_committed_before<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let mut a = world.joined().await;
+    let mut b = world.joined().await;
+    let (stream, other) = (world.stream_in(0, 1), world.stream_in(0, 2));
+    assert_eq!(
+        b.append(&[Message::event(1, stream)]).await,
+        [AppendAnswer::Arrived]
+    );
+    let answers = a
+        .append(&[Message::event(2, stream).now(), Message::event(3, other)])
+        .await;
+    assert_eq!(answers[0], AppendAnswer::Arrived, "1 was committed before");
+    assert_eq!(stored(&answers[1..]), [1]);
+    assert_eq!(
+        b.append(&[Message::event(4, stream)]).await,
+        [AppendAnswer::Arrived]
+    );
+    // The emits of a unit wait as well; a scheduled message that waits holds nobody up.
+    let (emit, later) = (
+        Message::event(5, stream),
+        Message::event(6, other).due_in(Duration::from_secs(1)),
+    );
+    let emits = [emit.append(), later.append()];
+    assert!(applied(&a.units(&[group(&emits)]).await));
+    assert_eq!(a.answer.emits, [AppendAnswer::Arrived; 2]);
+    assert_eq!(stored(&a.append(&[Message::event(7, other)]).await), [2]);
+    a.move_arrivals().await;
+    assert_eq!(stored(&a.append(&[Message::event(8, stream)]).await), [7]);
+    let versions: Vec<u64> = a
+        .history(stream, 0, 9)
+        .await
+        .iter()
+        .filter_map(|got| got.version)
+        .map(|v| v.0)
+        .collect();
+    assert_eq!(
+        (numbers(&a.history(stream, 0, 9).await), versions),
+        (vec![1, 2, 4, 5, 8], vec![1, 2, 3, 4, 5])
+    );
+    // A sender that was killed while it did not own: its successor, who does, comes behind it.
+    b.append(&[Message::event(9, stream)]).await;
+    let mut c = world.joined().await;
+    world.kill(b).await;
+    world.kill_and_evict(a, &mut c).await;
+    assert_eq!(
+        c.append(&[Message::event(10, stream)]).await,
+        [AppendAnswer::Arrived]
+    );
+    c.move_arrivals().await;
+    assert_eq!(numbers(&c.history(stream, 5, 9).await), [9, 10]);
+}
+
 /// Scenario 23a: A partition nobody owns: arrivals wait and are moved by the first owner.
 pub async fn s23a_arrivals_wait_for_the_first_owner<F: Fixture>() {
     let mut world = World::<F>::new(1).await;

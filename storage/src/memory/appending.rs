@@ -50,7 +50,7 @@ impl Call<'_> {
         let partition = lane.partition(self.data.partition_count());
         let part = &mut self.data.partitions[partition.0 as usize];
         let into_log = append.due_in.is_none() && part.writer == Some(self.sender);
-        if !into_log || part.arrivals.holds(self.sender, lane) {
+        if !into_log || part.arrivals.holds(lane) {
             self.arrive(append, partition, Message::new(head, bytes));
             return AppendAnswer::Arrived;
         }
@@ -75,11 +75,7 @@ impl Call<'_> {
                     .scheduled
                     .insert((now.after(due_in), number), message);
             }
-            None => part.arrivals.push(Arrival {
-                number,
-                sender,
-                message,
-            }),
+            None => part.arrivals.push(Arrival { number, message }),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use super::hash::IdHash;
 use super::log::Log;
 use super::message::{Message, Names};
 use super::parked::{Parked, Suspects};
@@ -225,13 +226,12 @@ pub(super) fn index(id: SubscriptionId) -> Option<usize> {
 pub(super) struct Arrivals {
     pub(super) undelayed: VecDeque<Arrival>,
     pub(super) scheduled: BTreeMap<(Timestamp, u64), Message>,
-    // How many undelayed ones of a sender wait in a lane.
-    waiting: HashMap<(InstanceId, StreamId), usize>,
+    // How many undelayed ones wait in a lane.
+    waiting: HashMap<StreamId, usize, IdHash>,
 }
 
 pub(super) struct Arrival {
     pub(super) number: u64,
-    pub(super) sender: InstanceId,
     pub(super) message: Message,
 }
 
@@ -241,14 +241,14 @@ impl Arrivals {
     }
 
     pub(super) fn push(&mut self, arrival: Arrival) {
-        let lane = (arrival.sender, arrival.message.head.lane());
+        let lane = arrival.message.head.lane();
         *self.waiting.entry(lane).or_default() += 1;
         self.undelayed.push_back(arrival);
     }
 
     pub(super) fn pop(&mut self) -> Option<Arrival> {
         let arrival = self.undelayed.pop_front()?;
-        let lane = (arrival.sender, arrival.message.head.lane());
+        let lane = arrival.message.head.lane();
         if let Some(count) = self.waiting.get_mut(&lane) {
             *count -= 1;
             if *count == 0 {
@@ -258,10 +258,10 @@ impl Arrivals {
         Some(arrival)
     }
 
-    /// Whether an undelayed message of this sender and lane waits, which later ones must not overtake.
+    /// Whether an undelayed message of this lane waits, which later ones must not overtake.
     #[inline]
-    pub(super) fn holds(&self, sender: InstanceId, lane: StreamId) -> bool {
-        !self.waiting.is_empty() && self.waiting.contains_key(&(sender, lane))
+    pub(super) fn holds(&self, lane: StreamId) -> bool {
+        !self.waiting.is_empty() && self.waiting.contains_key(&lane)
     }
 
     /// Those that may be moved at this moment.
