@@ -306,15 +306,10 @@ where
     let storage = &inside.ring().storage;
     let head = Head::<S>::message::<H>(payload.len(), None);
     // SAFETY: the place was found for this header and payload, and is ours until the commit.
-    unsafe { write_front(storage, place.start, head, header) };
-    let at = place.start + payload_offset::<H>() as u64;
-    storage.will_write(at, payload.len());
+    let to = unsafe { write_front(storage, place.start, head, header) };
+    storage.will_write(place.start + payload_offset::<H>() as u64, payload.len());
     // SAFETY: as above; the ring's bytes do not overlap with what the caller can lend us, which is not freed yet.
-    unsafe {
-        storage
-            .at(at)
-            .copy_from_nonoverlapping(NonNull::from(payload).cast(), payload.len())
-    };
+    unsafe { to.copy_from_nonoverlapping(NonNull::from(payload).cast(), payload.len()) };
     // SAFETY: head, header and payload are written, for the place found with this length.
     Ok(unsafe { inside.commit::<H, S>(place, payload.len()) })
 }
@@ -335,19 +330,12 @@ where
     };
     let storage = &inside.ring().storage;
     let visit: VisitFn<S> = visit_erased::<M, V, S>;
+    let head = Head::<S>::message::<H>(bytes, Some(visit));
     // SAFETY: the place was found for this header and message, and is ours until the commit.
-    unsafe {
-        write_front(
-            storage,
-            place.start,
-            Head::<S>::message::<H>(bytes, Some(visit)),
-            header,
-        )
-    };
-    let at = place.start + payload_offset::<H>() as u64;
-    storage.will_write(at, bytes);
+    let to = unsafe { write_front(storage, place.start, head, header) };
+    storage.will_write(place.start + payload_offset::<H>() as u64, bytes);
     // SAFETY: as above; the payload's place is a multiple of UNIT, which `M` is aligned to at most.
-    unsafe { storage.at(at).cast::<M>().write(message) };
+    unsafe { to.cast::<M>().write(message) };
     // SAFETY: head, header and message are written, for the place found with this size.
     Ok(unsafe { inside.commit::<H, S>(place, bytes) })
 }

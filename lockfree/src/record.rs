@@ -260,19 +260,26 @@ pub(crate) unsafe fn visit_erased<M, V: Visit<M, S>, S: Sink>(message: *const u8
     V::visit(unsafe { &*message.cast::<M>() }, out);
 }
 
-/// Writes head and header of a record at `at`.
+/// Writes head and header of a record at `at`; where its payload goes.
 ///
 /// # Safety
 ///
-/// The ring's bytes from `at` up to the payload belong to the caller and do not wrap.
+/// The ring's bytes from `at` up to the payload's end belong to the caller and do not wrap.
 #[inline(always)]
-pub(crate) unsafe fn write_front<H: Copy, S: Sink>(storage: &Storage, at: u64, head: Head<S>, header: H) {
+pub(crate) unsafe fn write_front<H: Copy, S: Sink>(
+    storage: &Storage,
+    at: u64,
+    head: Head<S>,
+    header: H,
+) -> NonNull<u8> {
     let place = storage.at(at);
     storage.will_write(at, payload_offset::<H>());
     // SAFETY: the place is the caller's, and records begin at multiples of UNIT in storage aligned to more.
     unsafe { place.cast::<Head<S>>().write(head) };
     // SAFETY: the header lies behind the head, before the payload.
-    let place = unsafe { place.add(UNIT) };
+    let behind_head = unsafe { place.add(UNIT) };
     // SAFETY: as above, and `H` is aligned to UNIT at most.
-    unsafe { place.cast::<H>().write(header) };
+    unsafe { behind_head.cast::<H>().write(header) };
+    // SAFETY: the payload begins inside the caller's bytes, or at their end when it is empty.
+    unsafe { place.add(payload_offset::<H>()) }
 }
