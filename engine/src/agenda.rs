@@ -32,8 +32,9 @@ pub(crate) struct Plan {
     pub(crate) housekeeping: Option<usize>,
 }
 
+#[cfg(test)]
 impl Plan {
-    pub(crate) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         !self.heartbeat && self.arrivals.is_none() && !self.due && self.housekeeping.is_none()
     }
 }

@@ -35,10 +35,6 @@ impl<S: WorkStore> Exchange<S> {
         }
     }
 
-    pub(crate) fn store(&self) -> &S {
-        &self.store
-    }
-
     /// Who sends the next batch, and under which number.
     pub(crate) fn from(&self) -> Sender {
         self.from

@@ -186,10 +186,16 @@ impl Lanes {
             .get_mut(&key)?
             .running
             .take_if(|running| !running.stale)?;
-        let work = running.work.clone();
+        // A copy of its own: a handler that runs long does not keep the page of its neighbours.
+        let handout = Arc::new(Handout::of_one(&running.work.handed()));
+        let work = Work {
+            handout,
+            index: 0,
+            ..running.work
+        };
         self.detached.push(Detached {
             key,
-            work: running.work,
+            work: work.clone(),
             _cancel: running.cancel,
         });
         Some(work)

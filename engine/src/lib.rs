@@ -1,6 +1,5 @@
 //! Whizbang.
 #![forbid(unsafe_code)]
-#![allow(dead_code)]
 // The macros write `::whizbang` paths, also in this crate's own tests.
 #[cfg(test)]
 extern crate self as whizbang;
@@ -37,6 +36,7 @@ mod handout;
 mod handover;
 mod intake;
 mod lanes;
+mod operate;
 mod options;
 mod pump;
 mod ranges;
@@ -48,6 +48,7 @@ mod send;
 mod settle;
 mod shared;
 pub use engine::{Builder, Durability, Engine, InvokeError, NoStorage, StartError};
+pub use operate::OperationError;
 pub use options::{OptionError, Options};
 pub use pump::Stopped;
 pub use reader::AnyReader;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 use whizbang_lockfree::{ArenaPool, Consumer, DrainLimit, NoSink};
 use whizbang_storage::{
-    Answer, InstanceId, Join, KnownType, Limit, Membership, MembershipAnswer, Partition, Read, Release,
-    Running, StoreError, SubscriptionSpec, WorkBatch, WorkStore,
+    Answer, InstanceId, Join, KnownType, Limit, Membership, MembershipAnswer, Operation, Partition, Read,
+    Release, Running, StoreError, SubscriptionSpec, WorkBatch, WorkStore,
 };
 
 use crate::agenda::{Agenda, Plan};
@@ -23,6 +23,7 @@ use crate::flows::{Change, Flows};
 use crate::handout::{Handout, Handouts, worker_of};
 use crate::handover::HandOver;
 use crate::intake::{Header, PlainSink};
+use crate::operate::Order;
 use crate::options::Options;
 use crate::settle::{Scope, Settlement};
 use crate::shared::{Shared, State, StopRequest};
@@ -73,6 +74,8 @@ pub(crate) struct Pump<S> {
     /// Since when handled messages wait for company.
     done_since: Option<Instant>,
     stopping: Option<Stopping>,
+    /// Operations that were not answered yet.
+    operations: Vec<Order>,
 }
 
 /// The ends of the rings and channels that a pump works with.
@@ -138,6 +141,7 @@ impl<S: WorkStore> Pump<S> {
             messages_max: options.batch_messages_max,
             done_since: None,
             stopping: None,
+            operations: Vec::new(),
             options,
         }
     }
@@ -205,6 +209,7 @@ impl<S: WorkStore> Pump<S> {
             || done_is_due
             || reads
             || leave
+            || !self.operations.is_empty()
             || self.hand_over.any_ready()
             || self.agenda.is_pressing(now, is_handing_out);
         if !is_needed {
@@ -250,6 +255,12 @@ impl<S: WorkStore> Pump<S> {
         } else {
             plan.heartbeat.then_some(Membership::Heartbeat)
         };
+        let subscriptions = self.flows.subscriptions();
+        let numbered = self
+            .operations
+            .iter()
+            .filter_map(|order| order.what.with_numbers(subscriptions));
+        let operations: &[Operation<'_>] = arena.alloc_slice_fill_iter(numbered.collect::<Vec<_>>());
         let mut read = bumpalo::collections::Vec::new_in(&arena);
         self.flows.reads(room, |one: Read| read.push(one));
         let batch = WorkBatch {
@@ -259,7 +270,7 @@ impl<S: WorkStore> Pump<S> {
             settled: parts.settled,
             appends: parts.appends,
             arrivals: plan.arrivals,
-            operations: &[],
+            operations,
             due: (plan.due && !leave).then_some(room),
             reads: if leave { &[] } else { &read },
             housekeeping: plan.housekeeping,
@@ -331,6 +342,11 @@ impl<S: WorkStore> Pump<S> {
         settle.finish();
         drop(arena);
 
+        for (order, answer) in self.operations.drain(..).zip(&self.answer.operations) {
+            let _ = order.done.send(*answer);
+            self.flows.ask_paused_again();
+            self.agenda.due_now();
+        }
         self.done_since = None;
         self.agenda.settled(positions + counted.settled);
         self.agenda
@@ -524,6 +540,11 @@ impl<S: WorkStore> Pump<S> {
         if orders.hinted {
             self.agenda.hinted(now);
         }
+        self.operations.extend(orders.operations);
+        // What names a subscription that was not joined is dropped, which its caller sees.
+        let subscriptions = self.flows.subscriptions();
+        self.operations
+            .retain(|order| order.what.with_numbers(subscriptions).is_some());
         if let Some(StopRequest { deadline, done }) = orders.stop
             && self.stopping.is_none()
         {
@@ -653,11 +674,8 @@ fn notice_of(notice: Settlement, hand_over: &mut HandOver, stopping: &mut Option
         },
         Settlement::Quiet {
             scope: Scope::One(partition),
-            ..
         } => hand_over.quiet(partition),
-        Settlement::Quiet {
-            scope: Scope::All, ..
-        } => {
+        Settlement::Quiet { scope: Scope::All } => {
             if let Some(stopping) = stopping {
                 stopping.busy = stopping.busy.saturating_sub(1);
             }

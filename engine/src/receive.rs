@@ -137,6 +137,8 @@ struct Running<D, S, F> {
     at: usize,
     waiting: FuturesUnordered<Waiting<F>>,
     slots: Vec<Slot<F>>,
+    // Boxed, because a unit is moved into the handler's future and out again.
+    #[expect(clippy::vec_box, reason = "the box is what moves")]
     units: Vec<Box<Unit>>,
     /// Partitions in which nothing more is begun.
     quiet: HashSet<Partition>,
@@ -184,7 +186,7 @@ impl<F: Future<Output = Handled>> Future for Waiting<F> {
             .inner
             .as_mut()
             .expect("a handler is not polled after something happened to it");
-        let happened = if let Poll::Ready(_) = Pin::new(&mut inner.cancelled).poll(cx) {
+        let happened = if Pin::new(&mut inner.cancelled).poll(cx).is_ready() {
             Happened::Cancelled
         } else if let Some(happened) = poll_slot(&mut inner.slot, cx) {
             happened
@@ -313,7 +315,7 @@ where
         if self.asked.is_empty() {
             return Ok(());
         }
-        let (lanes, worker) = (&self.lanes, self.worker.number);
+        let lanes = &self.lanes;
         let quiet: Vec<_> = self
             .asked
             .extract_if(.., |scope| !lanes.is_busy(|p| scope.holds(p)))
@@ -323,7 +325,7 @@ where
                 // Still true later: an engine that stops begins nothing again.
                 self.quiet_all();
             }
-            self.send(Settlement::Quiet { worker, scope }, &[]).await?;
+            self.send(Settlement::Quiet { scope }, &[]).await?;
         }
         Ok(())
     }
@@ -732,7 +734,7 @@ fn again(options: &ReceptorOptions, attempt: u32) -> How {
 fn log(head: &UnitHead, text: &str) {
     let Position(position) = head.delivery.position;
     match head.how {
-        How::Done | How::Defer | How::Release => {}
+        How::Done | How::Defer => {}
         How::Detach => tracing::debug!(position, partition = %head.delivery.partition, "receive: runs long"),
         how => {
             let (word, attempt) = (how.word(), head.delivery.attempt);

@@ -22,7 +22,7 @@ pub(crate) enum Settlement {
     /// Still running in a partition that is to be given back; it is cancelled.
     StillRunning(Running),
     /// Nothing runs or waits for an answer there any more.
-    Quiet { worker: u32, scope: Scope },
+    Quiet { scope: Scope },
 }
 
 /// A part of a worker's partitions.
@@ -71,7 +71,6 @@ pub(crate) enum How {
     Detach,
     Defer,
     Unroutable,
-    Release,
 }
 
 impl How {
@@ -83,13 +82,12 @@ impl How {
             Self::Detach => Settle::Detach,
             Self::Defer => Settle::Defer,
             Self::Unroutable => Settle::Unroutable,
-            Self::Release => Settle::Release,
         }
     }
 
     /// Whether what follows in its lane has to wait for the store's word.
     pub(crate) fn parks(self) -> bool {
-        !matches!(self, Self::Done | Self::Release)
+        self != Self::Done
     }
 
     /// The word under which it is counted.
@@ -101,7 +99,6 @@ impl How {
             Self::Detach => "detach",
             Self::Defer => "defer",
             Self::Unroutable => "unroutable",
-            Self::Release => "release",
         }
     }
 }

@@ -9,6 +9,7 @@ use whizbang_lockfree::{Doorbell, Producers};
 use whizbang_storage::{Limits, StoreError};
 
 use crate::intake::{Header, PlainSink};
+use crate::operate::Order;
 use crate::pump::Stopped;
 use crate::reader::AnyReader;
 use crate::replies::Replies;
@@ -35,6 +36,7 @@ pub(crate) struct Orders {
     pub(crate) stop: Option<StopRequest>,
     /// Others left work: ask the store at once.
     pub(crate) hinted: bool,
+    pub(crate) operations: Vec<Order>,
     /// There is no pump any more that would follow them.
     ended: bool,
 }
@@ -221,6 +223,17 @@ impl Shared {
         let mut orders = self.orders.lock();
         orders.ended = true;
         orders.stop = None;
+        orders.operations.clear();
+    }
+
+    /// Asks the pump to carry out an operation; it is dropped when there is no pump any more.
+    pub(crate) fn order(&self, order: Order) {
+        let mut orders = self.orders.lock();
+        if !orders.ended {
+            orders.operations.push(order);
+        }
+        drop(orders);
+        self.bell.ring();
     }
 
     /// Asks the pump to look at the store at once.
@@ -234,13 +247,14 @@ impl Shared {
         Orders {
             stop: orders.stop.take(),
             hinted: std::mem::take(&mut orders.hinted),
+            operations: std::mem::take(&mut orders.operations),
             ended: orders.ended,
         }
     }
 
     pub(crate) fn has_orders(&self) -> bool {
         let orders = self.orders.lock();
-        orders.hinted || orders.stop.is_some()
+        orders.hinted || orders.stop.is_some() || !orders.operations.is_empty()
     }
 
     /// The deadline of a stop request that the pump has not taken yet.

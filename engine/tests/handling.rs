@@ -332,3 +332,44 @@ async fn an_undecodable_message_is_a_dead_letter_at_once_and_its_neighbours_flow
     elsewhere.stop(Duration::from_secs(5)).await;
     engine.stop(Duration::from_secs(5)).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_can_be_requeued_and_discarded_and_a_paused_subscription_gets_nothing() {
+    let (engine, log, begun) = start(Options::default()).await;
+    let doomed = engine.send(job("a", 1, What::Reject)).await.unwrap();
+    within("the dead letter", doomed.handled()).await.unwrap();
+    let letter = engine.reader().dead_letters(None, 1).await.unwrap().remove(0);
+    engine.requeue(letter.key).await.unwrap();
+    within("the dead letter again", async {
+        while begun.lock().len() < 2 || engine.reader().dead_letters(None, 1).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    engine.discard(letter.key).await.unwrap();
+    assert_eq!(
+        engine.requeue(letter.key).await,
+        Err(whizbang::OperationError::Gone)
+    );
+    assert_eq!(
+        engine.discard(letter.key).await,
+        Err(whizbang::OperationError::Gone)
+    );
+
+    assert_eq!(
+        engine.pause("nobody").await,
+        Err(whizbang::OperationError::UnknownSubscription)
+    );
+    engine.pause("receptors").await.unwrap();
+    let waiting = engine.send(job("b", 1, What::Succeed)).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(60), waiting.handled()).await;
+    assert!(early.is_err() && log.lock().is_empty(), "it is paused");
+    engine.resume("receptors").await.unwrap();
+    within("the paused one", waiting.handled()).await.unwrap();
+    assert_eq!(*log.lock(), [("b".to_owned(), 1, 1)]);
+    engine.stop(Duration::from_secs(5)).await;
+    assert_eq!(
+        engine.pause("receptors").await,
+        Err(whizbang::OperationError::Closed)
+    );
+}

@@ -29,7 +29,7 @@ struct OrderCreated {
 
 #[derive(Default)]
 struct Orders {
-    seen: Arc<Mutex<Vec<(u64, u32)>>>,
+    seen: Seen,
 }
 
 impl Receptor<CreateOrder> for Orders {
@@ -47,7 +47,7 @@ impl Receptor<CreateOrder> for Orders {
 
 #[derive(Default)]
 struct Audit {
-    seen: Arc<Mutex<Vec<(u64, u32)>>>,
+    seen: Seen,
 }
 
 impl PlainReceptor<OrderCreated> for Audit {
@@ -63,7 +63,9 @@ dispatcher! {
     event OrderCreated => audit;
 }
 
-fn app() -> (App, Arc<Mutex<Vec<(u64, u32)>>>, Arc<Mutex<Vec<(u64, u32)>>>) {
+type Seen = Arc<Mutex<Vec<(u64, u32)>>>;
+
+fn app() -> (App, Seen, Seen) {
     let (orders, audit) = (Orders::default(), Audit::default());
     let (seen, audited) = (Arc::clone(&orders.seen), Arc::clone(&audit.seen));
     (App { orders, audit }, seen, audited)
