@@ -16,6 +16,8 @@
 //! differential::run::<Memory, Memory>(Plan { sequences: 4, ..Plan::from_environment() });
 //! ```
 
+mod build;
+mod compare;
 mod generate;
 mod world;
 
