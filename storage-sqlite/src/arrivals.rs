@@ -35,17 +35,13 @@ impl Exchange<'_, '_> {
         Ok(())
     }
 
-    /// Whether an undelayed message of the sender and this lane waits, which later ones must not overtake.
+    /// Whether an undelayed message of this lane waits, which later ones must not overtake.
     pub(crate) fn arrived_before(&mut self, partition: Partition, lane: StreamId) -> Result<bool, Stop> {
         if !self.arriving()?.contains(&partition) {
             return Ok(false);
         }
         let mut find = self.sql.prepare_cached(include_str!("sql/arrived_before.sql"))?;
-        let key = (
-            self.state.global(partition),
-            lane.to_bytes(),
-            self.sender.to_bytes(),
-        );
+        let key = (self.state.global(partition), lane.to_bytes());
         Ok(find.exists(key)?)
     }
 

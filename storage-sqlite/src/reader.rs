@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use whizbang_storage::cursor::Cursor;
 use whizbang_storage::{
     DeadLetter, DeadReason, Epoch, InstanceId, LaneState, MessageId, Origin, Page, ParkedKey, Partition,
-    Position, ProjectionState, ReadError, Revision, Statistics, StoreReader, StreamId, SubscriptionId,
-    SubscriptionStatistics, Timestamp, Version, Whereabouts,
+    Position, ProjectionState, ReadError, Revision, Statistics, StoreError, StoreReader, StreamId,
+    SubscriptionId, SubscriptionStatistics, Timestamp, Version, Whereabouts,
 };
 
 use crate::SqliteOptions;
@@ -41,7 +41,15 @@ struct Source {
     agreed: Agreed,
 }
 
-type Job = Box<dyn FnOnce(Result<&View<'_>, &rusqlite::Error>) -> Result<(), rusqlite::Error> + Send>;
+type Job = Box<dyn FnOnce(Result<&View<'_>, &rusqlite::Error>) -> Answered + Send>;
+
+/// What became of a question. The answer is delivered when the snapshot is closed, so that whoever has it is not in the way
+/// of its own next batch.
+struct Answered {
+    deliver: Box<dyn FnOnce()>,
+    /// The connection is better opened anew.
+    broken: bool,
+}
 
 /// One snapshot of the service's rows.
 struct View<'v> {
@@ -72,20 +80,18 @@ impl SqliteReader {
     ) -> Result<T, ReadError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |view| {
-            let (result, broken) = match view {
-                Ok(view) => match question(view) {
-                    Ok(answer) => (Ok(answer), Ok(())),
-                    Err(Stop::Sqlite(error)) => (Err(ReadError(error.to_string().into())), Err(error)),
-                    Err(stop) => (
-                        Err(ReadError(whizbang_storage::StoreError::from(stop).into())),
-                        Ok(()),
-                    ),
-                },
-                Err(error) => (Err(ReadError(error.to_string().into())), Ok(())),
+            let (result, broken) = match view.map(question) {
+                Ok(Ok(answer)) => (Ok(answer), false),
+                Ok(Err(Stop::Sqlite(error))) => {
+                    let broken = breaks_connection(&error);
+                    (Err(ReadError(error.into())), broken)
+                }
+                Ok(Err(stop)) => (Err(ReadError(StoreError::from(stop).into())), false),
+                Err(error) => (Err(ReadError(error.to_string().into())), false),
             };
             // Nobody listens any more when the question was dropped.
-            let _ = reply.send(result);
-            broken
+            let deliver = Box::new(move || drop(reply.send(result)));
+            Answered { deliver, broken }
         });
         self.send(job)?;
         answer
@@ -127,19 +133,19 @@ fn serve(source: &Source, jobs: &mpsc::Receiver<Job>) {
         let sql = match opened.and_then(|sql| sql.execute_batch("BEGIN;").map(|()| sql)) {
             Ok(sql) => sql,
             Err(error) => {
-                let _ = job(Err(&error));
+                (job(Err(&error)).deliver)();
                 continue;
             }
         };
-        let view = View {
+        let answered = job(Ok(&View {
             sql: &sql,
             agreed: source.agreed,
             partitions: source.options.service.partitions,
-        };
-        let broken = job(Ok(&view)).is_err_and(|error| breaks_connection(&error));
-        if sql.execute_batch("COMMIT;").is_ok() && !broken {
+        }));
+        if sql.execute_batch("COMMIT;").is_ok() && !answered.broken {
             connection = Some(sql);
         }
+        (answered.deliver)();
     }
 }
 

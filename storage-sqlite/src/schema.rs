@@ -53,6 +53,8 @@ pub(crate) fn open(options: &SqliteOptions, place: &Place) -> Result<(Connection
     set_journal(&connection, options, place)?;
     place.prepare(&connection, options).map_err(failed)?;
     let agreed = migrate(&mut connection, options, place)?;
+    // From here on the store does the waiting itself, with shorter pauses.
+    connection.busy_timeout(Duration::ZERO).map_err(failed)?;
     Ok((connection, agreed))
 }
 
@@ -60,6 +62,7 @@ pub(crate) fn open(options: &SqliteOptions, place: &Place) -> Result<(Connection
 pub(crate) fn reopen(options: &SqliteOptions, place: &Place) -> rusqlite::Result<Connection> {
     let connection = place.connect(Access::Write)?;
     place.prepare(&connection, options)?;
+    connection.busy_timeout(Duration::ZERO)?;
     Ok(connection)
 }
 

@@ -9,7 +9,7 @@ use whizbang_storage::{
     Abilities, Answer, Hint, InstanceId, NotApplied, Service, StoreError, WorkBatch, WorkStore,
 };
 
-use crate::error::{Stop, breaks_connection, not_applied};
+use crate::error::{Stop, breaks_connection, is_busy, not_applied};
 use crate::exchange::{Desk, Ended, Scratch};
 use crate::options::{Access, Place, while_busy};
 use crate::schema::{self, Agreed};
@@ -167,7 +167,15 @@ impl SqliteStore {
         }
         // Kept before the commit, whose own answer may be lost.
         self.keep(batch, digest, answer);
-        commit(sql).map_err(Failed::at_commit)
+        commit(sql, &self.options).map_err(|error| {
+            if is_busy(&error) {
+                // Somebody reads a database in memory: the transaction is still open, and can be taken back.
+                let _ = roll_back(sql);
+                Failed::before_commit(error)
+            } else {
+                Failed::at_commit(error)
+            }
+        })
     }
 
     fn keep(&mut self, batch: &WorkBatch<'_>, digest: u64, answer: &Answer) {
@@ -277,8 +285,9 @@ fn begin(sql: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
     while_busy(options.busy_timeout, || begin.execute([]).map(drop))
 }
 
-fn commit(sql: &Connection) -> rusqlite::Result<()> {
-    sql.prepare_cached("COMMIT;")?.execute([]).map(drop)
+fn commit(sql: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
+    let mut commit = sql.prepare_cached("COMMIT;")?;
+    while_busy(options.busy_timeout, || commit.execute([]).map(drop))
 }
 
 fn roll_back(sql: &Connection) -> rusqlite::Result<()> {

@@ -1,1 +1,1 @@
-SELECT 1 FROM whizbang_arrival WHERE lane = ?2 AND due IS NULL AND partition = ?1 AND sender = ?3 LIMIT 1;
+SELECT 1 FROM whizbang_arrival WHERE lane = ?2 AND due IS NULL AND partition = ?1 LIMIT 1;

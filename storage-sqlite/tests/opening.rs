@@ -1,0 +1,347 @@
+//! What may be opened, what is refused, and in which words.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use common::*;
+use rusqlite::Connection;
+use whizbang_storage::*;
+use whizbang_storage_sqlite::{Existing, OpenError, SqliteOptions, SqliteStore, Synchronous};
+
+fn options() -> SqliteOptions {
+    SqliteOptions {
+        service: service(),
+        busy_timeout: Duration::from_secs(5),
+        ..SqliteOptions::default()
+    }
+}
+
+fn pragma(sql: &Connection, name: &str) -> String {
+    sql.pragma_query_value(None, name, |row| {
+        let value: rusqlite::types::Value = row.get(0)?;
+        Ok(match value {
+            rusqlite::types::Value::Integer(number) => number.to_string(),
+            rusqlite::types::Value::Text(text) => text,
+            other => format!("{other:?}"),
+        })
+    })
+    .unwrap()
+}
+
+/// What stands in a directory, byte for byte.
+fn contents(directory: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_new_file_is_private_and_has_the_good_defaults() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let mut one = Instance::join(options().open(&path).unwrap(), 1, "g", &["s"]);
+    one.heartbeat();
+    let sql = one.store.connect().unwrap();
+    assert_eq!(pragma(&sql, "journal_mode"), "wal");
+    assert_eq!(pragma(&sql, "synchronous"), "2", "FULL");
+    assert_eq!(pragma(&sql, "application_id"), 0x5768_5A62.to_string());
+    assert_eq!(pragma(&sql, "page_size"), "8192");
+    #[cfg(unix)]
+    for suffix in ["", "-wal", "-shm"] {
+        use std::os::unix::fs::PermissionsExt;
+        let file = format!("{}{suffix}", path.display());
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+}
+
+#[test]
+fn normal_is_had_by_name_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = SqliteOptions {
+        synchronous: Synchronous::Normal,
+        ..options()
+    };
+    let sql = options
+        .open(directory.path().join("a.db"))
+        .unwrap()
+        .connect()
+        .unwrap();
+    assert_eq!(pragma(&sql, "synchronous"), "1");
+}
+
+#[test]
+fn another_agreement_is_refused_with_both_values() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    drop(options().open(&path).unwrap());
+    let partitions = SqliteOptions {
+        service: Service {
+            partitions: 8,
+            ..service()
+        },
+        ..options()
+    };
+    let text = partitions.open(&path).unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "the database was set up with partitions = 4, this process asks for 8"
+    );
+    let ttl = SqliteOptions {
+        service: Service {
+            time_to_live: Duration::from_secs(20),
+            ..service()
+        },
+        ..options()
+    };
+    let text = ttl.open(&path).unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "the database was set up with time_to_live = 10s, this process asks for 20s"
+    );
+    // Another service has its own.
+    let other = SqliteOptions {
+        service: Service {
+            partitions: 8,
+            ..Service::named("other")
+        },
+        ..options()
+    };
+    drop(other.open(&path).unwrap());
+}
+
+#[test]
+fn a_newer_and_an_older_schema_are_refused_with_both_versions() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    drop(options().open(&path).unwrap());
+    let set = |version: i32| {
+        let sql = Connection::open(&path).unwrap();
+        sql.execute("UPDATE whizbang_schema SET version = ?1", [version])
+            .unwrap();
+    };
+    set(2);
+    let newer = options().open(&path).unwrap_err();
+    assert!(
+        matches!(
+            newer,
+            OpenError::Newer {
+                found: 2,
+                known: 1,
+                ..
+            }
+        ),
+        "{newer}"
+    );
+    assert!(
+        newer
+            .to_string()
+            .contains("has version 2, this program knows versions up to 1"),
+        "{newer}"
+    );
+    set(0);
+    let older = options().open(&path).unwrap_err();
+    assert!(
+        matches!(
+            older,
+            OpenError::Older {
+                found: 0,
+                known: 1,
+                ..
+            }
+        ),
+        "{older}"
+    );
+    set(1);
+    drop(options().open(&path).unwrap());
+}
+
+#[test]
+fn files_of_others_are_refused_and_left_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let foreign = directory.path().join("foreign.db");
+    Connection::open(&foreign)
+        .unwrap()
+        .execute_batch("PRAGMA application_id = 42; CREATE TABLE theirs (n INTEGER);")
+        .unwrap();
+    let unnamed = directory.path().join("unnamed.db");
+    Connection::open(&unnamed)
+        .unwrap()
+        .execute_batch("CREATE TABLE theirs (n INTEGER);")
+        .unwrap();
+    let text = directory.path().join("notes.txt");
+    fs::write(
+        &text,
+        "this is a note, and long enough to be taken for a header of a database",
+    )
+    .unwrap();
+    let before = contents(directory.path());
+
+    let refused = options().open(&foreign).unwrap_err();
+    assert!(
+        matches!(refused, OpenError::Foreign { application: 42, .. }),
+        "{refused}"
+    );
+    let refused = options().open(&unnamed).unwrap_err();
+    assert!(
+        matches!(refused, OpenError::Foreign { application: 0, .. }),
+        "{refused}"
+    );
+    let refused = options().open(&text).unwrap_err();
+    assert!(matches!(refused, OpenError::NotADatabase(_)), "{refused}");
+    assert!(contents(directory.path()) == before, "something was written");
+}
+
+#[test]
+fn a_database_of_the_application_is_shared_when_it_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.db");
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            "PRAGMA user_version = 12; CREATE TABLE event (n INTEGER); INSERT INTO event VALUES (1);",
+        )
+        .unwrap();
+    let share = SqliteOptions {
+        existing: Existing::Share,
+        ..options()
+    };
+    drop(share.clone().open(&path).unwrap());
+    let store = share.open(&path).unwrap();
+    let sql = store.connect().unwrap();
+    assert_eq!(pragma(&sql, "user_version"), "12");
+    assert_eq!(pragma(&sql, "application_id"), "0");
+    let rows: i64 = sql
+        .query_row("SELECT count(*) FROM event", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(rows, 1);
+    drop(store);
+    // Once it is there, it need not be said again.
+    drop(options().open(&path).unwrap());
+}
+
+#[test]
+fn what_is_no_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let refused = options().open(directory.path()).unwrap_err();
+    assert!(refused.to_string().contains("it is a directory"), "{refused}");
+    let refused = options()
+        .open(directory.path().join("missing").join("a.db"))
+        .unwrap_err();
+    assert!(matches!(refused, OpenError::Path { .. }), "{refused}");
+    let refused = options().open("/dev/null").unwrap_err();
+    assert!(refused.to_string().contains("it is not a file"), "{refused}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_must_not_be_read_or_written_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    drop(options().open(&path).unwrap());
+    for mode in [0o400, 0o000] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        if fs::OpenOptions::new().write(true).open(&path).is_ok() {
+            println!("not shown: this user may write everything");
+            return;
+        }
+        let refused = options().open(&path).unwrap_err();
+        assert!(matches!(refused, OpenError::Path { .. }), "{mode:o}: {refused}");
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_refused_before_there_is_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let refused = SqliteOptions {
+        service: Service {
+            partitions: 0,
+            ..service()
+        },
+        ..options()
+    };
+    assert!(matches!(
+        refused.open(&path),
+        Err(OpenError::Service(ServiceError::Partitions(0)))
+    ));
+    let refused = SqliteOptions {
+        page_bytes: 1_000,
+        ..options()
+    };
+    assert!(matches!(refused.open(&path), Err(OpenError::Options(_))));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_held_file_is_busy_after_the_configured_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    drop(options().open(&path).unwrap());
+    let holder = Connection::open(&path).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let short = SqliteOptions {
+        busy_timeout: Duration::from_millis(50),
+        ..options()
+    };
+    let refused = short.open(&path).unwrap_err();
+    assert!(matches!(refused, OpenError::Busy(_)), "{refused}");
+}
+
+#[test]
+fn of_many_that_open_a_new_file_at_once_one_sets_it_up_and_the_others_wait() {
+    for _ in 0..5 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let together = Barrier::new(8);
+        thread::scope(|scope| {
+            let open = || {
+                together.wait();
+                options().open(&path).map(drop)
+            };
+            let opened: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            for opened in opened {
+                opened.join().unwrap().unwrap();
+            }
+        });
+        let sql = Connection::open(&path).unwrap();
+        let services: i64 = sql
+            .query_row("SELECT count(*) FROM whizbang_service", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(services, 1);
+    }
+}
+
+#[test]
+fn hostile_names_are_kept_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["a'; DROP TABLE whizbang_run; --", "%_\\\"", "\u{202E}dlrow", "🚀"] {
+        let path = directory.path().join("a.db");
+        let named = SqliteOptions {
+            service: Service {
+                partitions: 4,
+                ..Service::named(name)
+            },
+            ..options()
+        };
+        let mut one = Instance::join(named.open(&path).unwrap(), 1, name, &[name]);
+        one.heartbeat();
+        let statistics = block_on(one.store.reader().statistics()).unwrap();
+        let known = &statistics.subscriptions[0];
+        assert_eq!((&known.group[..], &known.name[..]), (name, name));
+    }
+    assert!(matches!(
+        SqliteStore::open(directory.path().join("a\0b.db")),
+        Err(OpenError::Path { .. })
+    ));
+}
