@@ -495,7 +495,9 @@ impl View<'_> {
                 paused: row.get(3)?,
             })
         })?;
-        Ok(named.collect::<Result<_, _>>()?)
+        let mut named = named.collect::<Result<Vec<Named>, _>>()?;
+        named.sort_unstable_by_key(|subscription| subscription.id);
+        Ok(named)
     }
 
     /// The first and the last place of a partition.

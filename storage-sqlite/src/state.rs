@@ -490,6 +490,8 @@ impl State {
                 owners: vec![Owner::default(); self.partitions as usize],
             });
         }
+        // The oldest first.
+        self.groups.sort_unstable_by_key(|group| group.id);
         let mut find = sql.prepare_cached(include_str!("sql/owners.sql"))?;
         for group in &mut self.groups {
             let mut rows = find.query([group.id])?;
@@ -526,6 +528,8 @@ impl State {
                 cursors: Vec::new(),
             });
         }
+        self.subscriptions
+            .sort_unstable_by_key(|subscription| subscription.id);
         Ok(())
     }
 }

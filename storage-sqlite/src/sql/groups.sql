@@ -1,1 +1,1 @@
-SELECT id, name FROM whizbang_work_group WHERE service = ?1 ORDER BY id;
+SELECT id, name FROM whizbang_work_group WHERE service = ?1;

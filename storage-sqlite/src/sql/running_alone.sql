@@ -1,1 +1,1 @@
-SELECT DISTINCT partition FROM whizbang_parked WHERE instance = ?1 AND state = 4 AND mode = 1;
+SELECT partition FROM whizbang_parked WHERE instance = ?1 AND state = 4 AND mode = 1;

@@ -1,0 +1,82 @@
+//! Processes that are killed at any moment lose nothing that was answered, and nothing is handled twice or out of order.
+//!
+//! Each process joins, sends commands of a few streams, and handles what it is handed: a handled command becomes one event,
+//! its *effect*, in the unit that settles it. It says on its standard output what it is about to send and what was answered.
+//! In the end one last process drains everything, and the effects of each stream must be exactly its commands, in order.
+//! `WHIZBANG_CRASHES` says how many processes are killed (50).
+
+mod common;
+#[path = "common/worker.rs"]
+mod worker;
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use worker::{Running, Told, Worker};
+
+#[test]
+fn nothing_is_lost_doubled_or_reordered_by_kills() {
+    let kills: u64 = std::env::var("WHIZBANG_CRASHES").map_or(50, |kills| kills.parse().unwrap());
+    let seed =
+        std::env::var("WHIZBANG_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("WHIZBANG_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let mut told = Told::default();
+    for round in 1..=kills {
+        told.absorb(killed(
+            &path,
+            round,
+            Duration::from_micros(random.u64(1_000..120_000)),
+        ));
+    }
+    let mut last = Worker::join(&path, u128::from(kills) + 1);
+    last.drain();
+    let report = told.check(&last);
+    println!("{report:?}");
+    assert!(
+        report.answered > kills,
+        "the processes got something done: {report:?}"
+    );
+    assert!(report.is_clean(), "{report:?}");
+}
+
+/// Two processes work on one file at the same time, and nobody is killed.
+#[test]
+fn two_processes_share_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let (one, two) = thread::scope(|scope| {
+        let one = scope.spawn(|| killed(&path, 1, Duration::from_secs(3)));
+        let two = scope.spawn(|| killed(&path, 2, Duration::from_secs(3)));
+        (one.join().unwrap(), two.join().unwrap())
+    });
+    let mut told = Told::default();
+    assert!(
+        one.lines().count() > 20 && two.lines().count() > 20,
+        "both got something done"
+    );
+    told.absorb(one);
+    told.absorb(two);
+    let mut last = Worker::join(&path, 3);
+    last.drain();
+    let report = told.check(&last);
+    println!("{report:?}");
+    assert!(report.is_clean(), "{report:?}");
+}
+
+/// What is run in the processes that are killed.
+#[test]
+#[ignore = "the other tests start it, in processes of its own"]
+fn the_process_that_is_killed() {
+    worker::be_the_process_that_is_killed();
+}
+
+/// Runs a process for so long, kills it, and gives back what it said.
+fn killed(path: &Path, round: u64, after: Duration) -> String {
+    let running = Running::start(path, round, &[]);
+    thread::sleep(after);
+    running.kill()
+}
