@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
+use tracing::Instrument;
 use whizbang_lockfree::{ArenaPool, Consumer, DrainLimit, NoSink};
 use whizbang_storage::{
     Answer, InstanceId, Join, KnownType, Limit, Membership, MembershipAnswer, Operation, Partition, Read,
@@ -280,6 +281,13 @@ impl<S: WorkStore> Pump<S> {
         let stop_at = self.stopping.as_ref().map(|stopping| stopping.deadline);
         let shared = &self.shared;
         let mut give_up_at = stop_at;
+        let span = tracing::debug_span!(
+            "exchange",
+            number = batch.from.number,
+            messages = batch.messages(),
+            units = parts.units.len(),
+            settled = parts.positions,
+        );
         let exchanged = self
             .exchange
             .until_answered(&batch, &mut self.answer, async |error, wait| {
@@ -296,6 +304,7 @@ impl<S: WorkStore> Pump<S> {
                 tokio::time::sleep_until(until.into()).await;
                 Patience::TryAgain
             })
+            .instrument(span)
             .await;
         match exchanged {
             Exchanged::Answered => {}

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
+use tracing::Instrument;
 use whizbang_storage::{Condition, DeadReason, Limits, Origin, Partition, Position};
 
 use crate::context::Context;
@@ -59,7 +60,8 @@ struct Handled {
 
 /// Gives one message to its receptors. Plain ones have run when this is polled for the first time.
 async fn handle<D: Dispatcher>(dispatcher: Arc<D>, kind: Kind, work: Work, mut unit: Box<Unit>) -> Handled {
-    let ended = {
+    let span = span_of(&work);
+    let ended = async {
         let routed = dispatcher.route(
             work.flow as usize,
             kind,
@@ -78,7 +80,21 @@ async fn handle<D: Dispatcher>(dispatcher: Arc<D>, kind: Kind, work: Work, mut u
             },
         }
     };
+    let ended = ended.instrument(span).await;
     Handled { ended, unit }
+}
+
+/// The span that a handler runs in; nothing when nobody listens.
+fn span_of(work: &Work) -> tracing::Span {
+    let handed = work.handed();
+    tracing::debug_span!(
+        "receive",
+        message = %handed.id,
+        name = handed.type_name,
+        partition = %handed.partition,
+        position = %handed.position,
+        attempt = handed.attempt,
+    )
 }
 
 /// The pump is not there any more.

@@ -21,7 +21,7 @@ use crate::shared::Shared;
 use crate::unit::{EmitError, EmitOptions, Unit};
 
 /// Why a message was not accepted, or not stored. What the caller would lose comes back.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError<M> {
     /// There is no room now; the message comes back. Only from the `try_` forms: the others wait for room.
@@ -44,6 +44,22 @@ pub enum SendError<M> {
     /// The engine ended before the message was durable: it may be stored or not.
     #[error("the engine ended before it could say whether the message was stored")]
     Unanswered,
+}
+
+// Without a bound on the message: `unwrap` works for messages that have no `Debug`.
+impl<M> std::fmt::Debug for SendError<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full(_) => f.write_str("Full(_)"),
+            Self::Closed(_) => f.write_str("Closed(_)"),
+            Self::TooLarge { bytes_max, .. } => f
+                .debug_struct("TooLarge")
+                .field("bytes_max", bytes_max)
+                .finish_non_exhaustive(),
+            Self::Refused(why) => f.debug_tuple("Refused").field(why).finish(),
+            Self::Unanswered => f.write_str("Unanswered"),
+        }
+    }
 }
 
 impl<M> SendError<M> {

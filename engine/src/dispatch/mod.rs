@@ -128,7 +128,7 @@
 //!         if Self::options(subscription, kind).is_none() {
 //!             return Routed::NotWanted;
 //!         }
-//!         // With several receptors this is a `match`, and `Running` holds an enum with a variant for each.
+//!         // With several receptors this is a `match`, and `Running` holds an enum with a variant for each: `OneOf`.
 //!         match CreateOrder::decode(message.type_version, message.content_type, message.payload) {
 //!             Ok(command) => Routed::Running(async move { self.orders.receive(command, cx).await.map(drop) }),
 //!             Err(error) => Routed::Undecodable(error),
@@ -140,6 +140,7 @@
 
 mod checks;
 mod names;
+mod one_of;
 mod receptor;
 mod retry;
 mod routed;
@@ -147,17 +148,16 @@ mod routed;
 use std::future::Future;
 
 // What a table is made of, for those who write one.
-#[doc(hidden)]
-pub use pin_project_lite::pin_project;
 pub use whizbang_storage::{Handed, KnownType, SubscriptionSpec};
 
 pub use self::checks::{
     assert_command, assert_event, copy_for_next_receptor, is_plain_receptor, receive_plain,
 };
 pub use self::names::{NameTable, NamedType, assert_unique};
+pub use self::one_of::OneOf;
 pub use self::receptor::{Async, Plain, PlainReceptor, Receives, Receptor};
 pub use self::retry::{ReceptorOptions, attempts_max_of};
-pub use self::routed::{Never, Routed, Started};
+pub use self::routed::{Never, Routed, Started, WithoutReply};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::message::Command;

@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 
+use pin_project_lite::pin_project;
+
 use crate::codec::DecodeError;
 use crate::failure::Failure;
 
@@ -44,12 +46,40 @@ impl<F: Future<Output = Result<T, Failure>>, T> Started<F, T> {
         }
     }
 
+    /// What became of the message when this was its only receptor; `one_of` makes its future one of many. The reply is
+    /// dropped: nobody waits for it.
+    pub fn routed<R>(self, one_of: impl FnOnce(WithoutReply<F>) -> R) -> Routed<R> {
+        match self {
+            Self::Done(result) => Routed::Done(result.map(drop)),
+            Self::Running(future) => Routed::Running(one_of(WithoutReply { future })),
+        }
+    }
+
     /// Its result, if it is plain.
     pub fn done(self) -> Option<Result<T, Failure>> {
         match self {
             Self::Done(result) => Some(result),
             Self::Running(_) => None,
         }
+    }
+}
+
+pin_project! {
+    /// A receptor's future, whose reply is dropped.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless they are awaited"]
+    pub struct WithoutReply<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future<Output = Result<T, Failure>>, T> Future for WithoutReply<F> {
+    type Output = Result<(), Failure>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(task).map(|result| result.map(drop))
     }
 }
 
