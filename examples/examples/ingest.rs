@@ -11,21 +11,19 @@
 //! the process when you like and start it again, and the counts will be as if nothing had happened.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use whizbang::{
     Accepted, Command, Context, EmitOptions, Engine, Event, Failure, NotStored, Options, PlainReceptor,
     Projection, Receptor, SendError, Service, State, StoreReader, dispatcher,
 };
 use whizbang_examples::deliveries::Delivery;
-use whizbang_examples::lines::{Line, Lines};
+use whizbang_examples::source::{Extent, Found, Source};
 use whizbang_examples::table::Table;
 use whizbang_storage_sqlite::{SqliteOptions, SqliteStore};
 
@@ -150,9 +148,6 @@ struct Arguments {
     patience: u64,
 }
 
-/// The longest line that is kept in memory: the largest payload a service takes by default, with some room around it.
-const LINE_BYTES_MAX: usize = (1 << 20) + (64 << 10);
-
 /// Deliveries that may be on their way to the disk at once; their bytes are bounded by the engine's rings.
 const IN_FLIGHT_MAX: usize = 4_096;
 
@@ -178,7 +173,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<Outcome, Failed> {
-    let mut source = Source::open(arguments)?;
+    let mut source = Source::open(&arguments.input, arguments.repeat, arguments.count)?;
     let store = SqliteOptions {
         service: Service {
             time_to_live: Duration::from_millis(arguments.time_to_live),
@@ -188,7 +183,7 @@ async fn run(arguments: &Arguments) -> Result<Outcome, Failed> {
     }
     .open(&arguments.db)?;
     let engine = start(store).await?;
-    let progress = progress(source.bytes_total());
+    let progress = progress(source.extent());
 
     let started = Instant::now();
     let taken_in = async {
@@ -227,6 +222,8 @@ async fn start(store: SqliteStore) -> Result<Engine<Webhooks>, Failed> {
 /// What became of the lines.
 #[derive(Default)]
 struct Outcome {
+    /// What the input is called.
+    input: String,
     stored: u64,
     payload_bytes: u64,
     duplicates: BTreeMap<(String, String), u64>,
@@ -242,52 +239,54 @@ async fn take_in(
     source: &mut Source,
     progress: &ProgressBar,
 ) -> Result<Outcome, Failed> {
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome {
+        input: source.name(),
+        ..Outcome::default()
+    };
     let mut in_flight = VecDeque::new();
-    while let Some(next) = source.next()? {
-        let (line, message) = match next {
-            Ok(next) => next,
-            Err(broken) => {
-                outcome.skip(progress, &broken);
+    while let Some(found) = source.next_delivery()? {
+        progress.set_position(source.position());
+        let (line, delivery) = match found {
+            Found::Delivery(line, delivery) => (line, delivery),
+            Found::Unusable(skipped) => {
+                outcome.skip(progress, &skipped);
                 continue;
             }
         };
-        let key = message.delivery.clone();
-        let sent = Sent {
-            line,
-            counted_as: (message.repository.clone(), message.event.clone()),
-            payload_bytes: message.payload.len() as u64,
-        };
-        let mut message = message;
-        let accepted = loop {
-            match engine.try_send_with(
-                message,
-                EmitOptions {
-                    once: Some(key.as_bytes()),
-                    ..EmitOptions::default()
-                },
-            ) {
-                // No room: what was sent first is durable first, and makes some.
-                Err(SendError::Full(back)) => message = back,
-                accepted => break accepted,
+        let sent = Sent::of(line, &delivery);
+        let (key, mut message) = (delivery.delivery.clone(), AcceptDelivery::from(delivery));
+        loop {
+            let once = EmitOptions {
+                once: Some(key.as_bytes()),
+                ..EmitOptions::default()
+            };
+            match engine.try_send_with(message, once) {
+                Ok(accepted) => {
+                    in_flight.push_back((accepted, sent));
+                    break;
+                }
+                // No room. What was sent first is durable first, and makes some.
+                Err(SendError::Full(back)) => {
+                    message = back;
+                    match in_flight.pop_front() {
+                        Some((accepted, sent)) => outcome.settle(accepted, sent, progress).await?,
+                        None => tokio::task::yield_now().await,
+                    }
+                }
+                Err(SendError::Closed(_) | SendError::Unanswered) => {
+                    return Err("the engine has ended".into());
+                }
+                Err(error) => {
+                    outcome.refused(progress, line, &error);
+                    break;
+                }
             }
-            match in_flight.pop_front() {
-                Some((accepted, sent)) => outcome.settle(accepted, sent, progress).await?,
-                // The ring was full of nothing: it is emptied this moment.
-                None => tokio::task::yield_now().await,
-            }
-        };
-        match accepted {
-            Ok(accepted) => in_flight.push_back((accepted, sent)),
-            Err(SendError::Closed(_) | SendError::Unanswered) => return Err("the engine has ended".into()),
-            Err(error) => outcome.skip(progress, &format!("line {line}: {error}")),
         }
         if in_flight.len() >= IN_FLIGHT_MAX
             && let Some((accepted, sent)) = in_flight.pop_front()
         {
             outcome.settle(accepted, sent, progress).await?;
         }
-        progress.set_position(source.bytes_read());
     }
     for (accepted, sent) in in_flight {
         outcome.settle(accepted, sent, progress).await?;
@@ -302,6 +301,43 @@ struct Sent {
     payload_bytes: u64,
 }
 
+impl Sent {
+    fn of(line: u64, delivery: &Delivery) -> Self {
+        let Delivery {
+            event,
+            repository,
+            payload,
+            ..
+        } = delivery;
+        let repository = repository.as_deref().unwrap_or(NO_REPOSITORY);
+        Self {
+            line,
+            counted_as: (repository.to_owned(), event.clone()),
+            payload_bytes: payload.len() as u64,
+        }
+    }
+}
+
+impl From<Delivery> for AcceptDelivery {
+    fn from(delivery: Delivery) -> Self {
+        let Delivery {
+            delivery,
+            event,
+            action,
+            repository,
+            payload,
+        } = delivery;
+        let repository = repository.unwrap_or_else(|| NO_REPOSITORY.to_owned());
+        Self {
+            delivery,
+            event,
+            action,
+            repository,
+            payload,
+        }
+    }
+}
+
 impl Outcome {
     async fn settle(&mut self, accepted: Accepted, sent: Sent, progress: &ProgressBar) -> Result<(), Failed> {
         match accepted.await {
@@ -312,13 +348,19 @@ impl Outcome {
                 self.stored += 1;
                 self.payload_bytes += sent.payload_bytes;
             }
-            Err(NotStored::Refused(why)) => self.skip(progress, &format!("line {}: {why}", sent.line)),
+            Err(NotStored::Refused(why)) => self.refused(progress, sent.line, &why),
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
-    fn skip(&mut self, progress: &ProgressBar, why: &str) {
+    /// The engine did not take a delivery.
+    fn refused(&mut self, progress: &ProgressBar, line: u64, why: &impl std::fmt::Display) {
+        let text = format!("{}, line {line}: {why}", self.input);
+        self.skip(progress, &text);
+    }
+
+    fn skip(&mut self, progress: &ProgressBar, why: &impl std::fmt::Display) {
         progress.suspend(|| eprintln!("ingest: {why}; skipped"));
         self.skipped += 1;
     }
@@ -429,171 +471,20 @@ async fn report(engine: &Engine<Webhooks>, outcome: &Outcome, took: Duration) ->
     Ok(())
 }
 
-fn progress(bytes_total: Option<u64>) -> ProgressBar {
-    const LONG_BYTES: u64 = 8 << 20;
-    match bytes_total {
-        Some(bytes) if bytes < LONG_BYTES => ProgressBar::hidden(),
-        total => {
-            let template = match total {
-                Some(_) => "{bar:40} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} {msg}",
-                None => "{spinner} {bytes} {binary_bytes_per_sec} {msg}",
-            };
-            let style = ProgressStyle::with_template(template).expect("the template is a constant");
-            ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10)).with_style(style)
-        }
-    }
-}
-
-// ---- the input -------------------------------------------------------------------------------------------------------
-
-/// The lines of a file, as often as was asked for, or of standard input.
-struct Source {
-    path: PathBuf,
-    file_bytes: Option<u64>,
-    lines: Lines<Box<dyn BufRead>>,
-    read_before: u64,
-    /// Which time the file is being read, and how often it will be.
-    time: u64,
-    times: u64,
-    /// Deliveries that may still come.
-    left: u64,
-    /// Whether this time brought any.
-    any: bool,
-    name: String,
-}
-
-/// A line that became a message, with its number.
-type Read = (u64, AcceptDelivery);
-
-impl Source {
-    fn open(arguments: &Arguments) -> Result<Self, Failed> {
-        let Arguments {
-            input, repeat, count, ..
-        } = arguments;
-        let is_standard = input == Path::new("-");
-        if is_standard && repeat.is_some_and(|times| times > 1) {
-            return Err("standard input can be read only once: `--repeat` needs a file".into());
-        }
-        let file_bytes = if is_standard {
-            None
-        } else {
-            Some(std::fs::metadata(input).map_err(about(input))?.len())
-        };
-        let times = match (repeat, count) {
-            _ if is_standard => 1,
-            (Some(times), _) => *times,
-            (None, Some(_)) => u64::MAX,
-            (None, None) => 1,
-        };
-        Ok(Self {
-            path: input.clone(),
-            file_bytes,
-            lines: open(input)?,
-            read_before: 0,
-            time: 1,
-            times,
-            left: count.unwrap_or(u64::MAX),
-            any: false,
-            name: if is_standard {
-                "standard input".to_owned()
-            } else {
-                input.display().to_string()
-            },
-        })
-    }
-
-    /// The next message, or what is wrong with the next line; none at the end.
-    fn next(&mut self) -> Result<Option<Result<Read, String>>, Failed> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        loop {
-            let next = self.lines.next_line().map_err(about(&self.path))?;
-            let Some((number, line)) = next else {
-                // A file without any delivery never brings as many as were asked for.
-                if self.time >= self.times || !self.any {
-                    return Ok(None);
-                }
-                self.read_before += self.lines.bytes_read();
-                self.lines = open(&self.path)?;
-                (self.time, self.any) = (self.time + 1, false);
-                continue;
-            };
-            let bytes = match line {
-                Line::Whole(bytes) if bytes.trim_ascii().is_empty() => continue,
-                Line::Whole(bytes) => bytes,
-                Line::TooLong { bytes } => {
-                    let text = format!(
-                        "{} long, at most {}",
-                        HumanBytes(bytes),
-                        HumanBytes(LINE_BYTES_MAX as u64)
-                    );
-                    return Ok(Some(Err(format!(
-                        "{}, line {number}: {text} can be taken in",
-                        self.name
-                    ))));
-                }
-            };
-            return Ok(Some(match Delivery::parse(bytes) {
-                Err(broken) => Err(format!("{}, line {number}: {broken}", self.name)),
-                Ok(delivery) => {
-                    (self.any, self.left) = (true, self.left - 1);
-                    Ok((number, message(delivery, self.time)))
-                }
-            }));
-        }
-    }
-
-    fn bytes_read(&self) -> u64 {
-        self.read_before + self.lines.bytes_read()
-    }
-
-    /// How many bytes there will be, as far as that can be known.
-    fn bytes_total(&self) -> Option<u64> {
-        let file_bytes = self.file_bytes?;
-        if self.times < u64::MAX {
-            Some(file_bytes.saturating_mul(self.times))
-        } else {
-            None
-        }
-    }
-}
-
-fn message(delivery: Delivery<'_>, time: u64) -> AcceptDelivery {
-    let Delivery {
-        delivery,
-        event,
-        action,
-        repository,
-        payload,
-    } = delivery;
-    AcceptDelivery {
-        delivery: if time == 1 {
-            delivery.into_owned()
-        } else {
-            format!("{delivery}#{time}")
-        },
-        event: event.into_owned(),
-        action,
-        repository: repository.unwrap_or_else(|| NO_REPOSITORY.to_owned()),
-        payload: payload.get().to_owned(),
-    }
-}
-
-fn open(path: &Path) -> Result<Lines<Box<dyn BufRead>>, Failed> {
-    let input: Box<dyn BufRead> = if path == Path::new("-") {
-        Box::new(io::stdin().lock())
-    } else {
-        Box::new(BufReader::with_capacity(
-            256 << 10,
-            File::open(path).map_err(about(path))?,
-        ))
+/// A bar for an input that takes a while.
+fn progress(extent: Extent) -> ProgressBar {
+    let (total, template) = match extent {
+        Extent::Bytes(..8_000_000) | Extent::Deliveries(..1_000) => return ProgressBar::hidden(),
+        Extent::Bytes(bytes) => (
+            Some(bytes),
+            "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}",
+        ),
+        Extent::Deliveries(count) => (
+            Some(count),
+            "{bar:40} {human_pos}/{human_len} {per_sec} {eta} {msg}",
+        ),
+        Extent::Unknown => (None, "{spinner} {bytes} {bytes_per_sec} {msg}"),
     };
-    Ok(Lines::new(input, LINE_BYTES_MAX))
-}
-
-/// Puts the path before what the operating system says.
-fn about(path: &Path) -> impl FnOnce(io::Error) -> Failed + use<> {
-    let path = path.display().to_string();
-    move |error| format!("cannot read {path}: {error}").into()
+    let style = ProgressStyle::with_template(template).expect("the template is a constant");
+    ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10)).with_style(style)
 }

@@ -1,34 +1,40 @@
 //! Webhook deliveries as they stand in a file: a JSON object a line.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// One delivery, borrowed from its line.
+/// One delivery.
 ///
 /// ```
 /// # use whizbang_examples::deliveries::Delivery;
 /// let line = br#"{"delivery":"d-1","event":"push","action":null,"repository":"octo/repo","payload":{"ref":"main"}}"#;
 /// let delivery = Delivery::parse(line)?;
-/// assert_eq!((&*delivery.event, delivery.payload.get()), ("push", r#"{"ref":"main"}"#));
+/// assert_eq!((&*delivery.event, &*delivery.payload), ("push", r#"{"ref":"main"}"#));
 /// # Ok::<(), whizbang_examples::deliveries::BrokenLine>(())
 /// ```
-#[derive(Debug, Deserialize)]
-pub struct Delivery<'l> {
+#[derive(Debug, PartialEq, Eq)]
+pub struct Delivery {
     /// Names it; the sender repeats a delivery under the same name.
-    #[serde(borrow)]
-    pub delivery: Cow<'l, str>,
+    pub delivery: String,
     /// What happened: `push`, `issues`, …
-    #[serde(borrow)]
-    pub event: Cow<'l, str>,
+    pub event: String,
     /// What exactly, where the event says so.
     pub action: Option<String>,
     /// Where it happened: `owner/name`; none for events of an organisation or an app.
     pub repository: Option<String>,
-    /// Everything else, as the sender wrote it.
+    /// Everything else: JSON, as the sender wrote it.
+    pub payload: String,
+}
+
+/// A delivery as it stands in its line: the payload is looked at only as far as is needed to find its end.
+#[derive(Deserialize)]
+struct Written<'l> {
+    delivery: String,
+    event: String,
+    action: Option<String>,
+    repository: Option<String>,
     #[serde(borrow)]
-    pub payload: &'l RawValue,
+    payload: &'l RawValue,
 }
 
 /// Why a line is no delivery.
@@ -40,7 +46,10 @@ pub enum BrokenLine {
         /// The first byte that cannot be read, from 1.
         at: usize,
     },
-    /// It is not JSON, or not an object with the members of a delivery.
+    /// It is something else: `serde` would read a list of the members too.
+    #[error("not a JSON object")]
+    NotAnObject,
+    /// It is not JSON, or lacks members of a delivery.
     #[error("{what} (column {column})")]
     NotADelivery {
         /// What the parser says.
@@ -53,16 +62,19 @@ pub enum BrokenLine {
     Nameless,
 }
 
-impl<'l> Delivery<'l> {
+impl Delivery {
     /// Reads a line.
     ///
     /// # Errors
     /// [`BrokenLine`] says what is wrong with it.
-    pub fn parse(line: &'l [u8]) -> Result<Self, BrokenLine> {
+    pub fn parse(line: &[u8]) -> Result<Self, BrokenLine> {
         let text = std::str::from_utf8(line).map_err(|error| BrokenLine::NotUtf8 {
             at: error.valid_up_to() + 1,
         })?;
-        let delivery: Self = serde_json::from_str(text).map_err(|error| {
+        if !text.trim_start().starts_with('{') {
+            return Err(BrokenLine::NotAnObject);
+        }
+        let written: Written<'_> = serde_json::from_str(text).map_err(|error| {
             // The parser counts lines of its own input, which is always one.
             let what = error.to_string();
             let what = what.split(" at line ").next().unwrap_or(&what).to_owned();
@@ -71,11 +83,23 @@ impl<'l> Delivery<'l> {
                 column: error.column(),
             }
         })?;
-        if delivery.delivery.is_empty() {
-            Err(BrokenLine::Nameless)
-        } else {
-            Ok(delivery)
+        let Written {
+            delivery,
+            event,
+            action,
+            repository,
+            payload,
+        } = written;
+        if delivery.is_empty() {
+            return Err(BrokenLine::Nameless);
         }
+        Ok(Self {
+            delivery,
+            event,
+            action,
+            repository,
+            payload: payload.get().to_owned(),
+        })
     }
 }
 
@@ -87,6 +111,7 @@ mod tests {
     fn what_is_wrong_with_a_line_is_said_with_its_place() {
         let said = |line: &[u8]| Delivery::parse(line).unwrap_err().to_string();
         assert_eq!(said(b"\"\xff\""), "not valid UTF-8 (byte 2)");
+        assert_eq!(said(b"[\"a\",\"push\",null,null,{}]"), "not a JSON object");
         assert_eq!(said(b"{\"delivery\": nonsense}"), "expected ident (column 15)");
         assert_eq!(
             said(b"{\"delivery\":\"a\""),
@@ -108,7 +133,7 @@ mod tests {
             (&*delivery.delivery, delivery.repository.as_deref()),
             ("A", Some("a/\"b\""))
         );
-        assert_eq!(delivery.payload.get(), r#"{ "x" : "\u0041" }"#);
+        assert_eq!(delivery.payload, r#"{ "x" : "\u0041" }"#);
         assert_eq!(delivery.action, None);
     }
 }

@@ -10,4 +10,5 @@
 
 pub mod deliveries;
 pub mod lines;
+pub mod source;
 pub mod table;

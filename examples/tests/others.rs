@@ -1,0 +1,33 @@
+//! The examples that check themselves: their exit codes, and what they say.
+
+use common::run;
+
+mod common;
+
+#[test]
+fn everything_the_quickstart_claims_holds() {
+    let said = run::<&str>("quickstart", []);
+    assert_eq!((said.code, &*said.err), (Some(0), ""), "{said:?}");
+    assert!(!said.out.contains("FAILED"), "{}", said.out);
+    for claim in [
+        "ns a call",
+        "dispatches made 0 allocations",
+        "attempt 3 handled it",
+        "Dead {",
+        "0 were handled twice",
+    ] {
+        assert!(said.out.contains(claim), "{claim:?} is not in\n{}", said.out);
+    }
+}
+
+#[test]
+fn a_store_of_ones_own_sees_everything() {
+    let said = run::<&str>("custom_storage", []);
+    assert_eq!((said.code, &*said.err), (Some(0), ""), "{said:?}");
+    assert!(said.out.contains("batches carried 2000 messages"), "{}", said.out);
+    let program = include_str!("../examples/custom_storage.rs");
+    assert!(
+        program.lines().count() < 150,
+        "a backend is shown in under 150 lines"
+    );
+}
