@@ -22,6 +22,7 @@
 
 mod append;
 mod arrivals;
+mod block;
 mod dedup;
 mod due;
 mod enqueue;

@@ -2,10 +2,10 @@
 
 use whizbang_storage::{Operation, OperationAnswer, ParkedKey, SubscriptionId, refuse};
 
+use crate::block::ids_of;
 use crate::error::Stop;
 use crate::exchange::Exchange;
 use crate::parked::Parked;
-use crate::state::cursor_id;
 
 impl Exchange<'_, '_> {
     pub(crate) fn operation(&mut self, operation: &Operation<'_>) -> Result<OperationAnswer, Stop> {
@@ -75,16 +75,12 @@ impl Exchange<'_, '_> {
         let Some(index) = self.state.subscription_index(id) else {
             return Ok(false);
         };
-        let cursors = (
-            cursor_id(id, whizbang_storage::Partition(0)),
-            cursor_id(SubscriptionId(id.0 + 1), whizbang_storage::Partition(0)),
-        );
         self.sql
             .prepare_cached(include_str!("sql/delete_subscription.sql"))?
             .execute([id.0])?;
         self.sql
             .prepare_cached(include_str!("sql/delete_cursors.sql"))?
-            .execute(cursors)?;
+            .execute(ids_of(id))?;
         self.sql
             .prepare_cached(include_str!("sql/delete_parked_of.sql"))?
             .execute([id.0])?;

@@ -13,13 +13,14 @@ use whizbang_storage::{
 };
 
 use crate::SqliteOptions;
+use crate::block::{self, BLOCK, Head, block_of};
 use crate::dedup;
 use crate::error::{Stop, breaks_connection};
 use crate::options::{Access, Place, steady_plans};
 use crate::record::{Placed, Record, fallback_id};
 use crate::schema::Agreed;
 use crate::segment::{self, Segments};
-use crate::state::{cursor_id, place, position_of};
+use crate::state::{place, position_of};
 
 /// The reading side of a [`SqliteStore`](crate::SqliteStore). Clones share one connection and its thread, which starts with the
 /// first question and ends with the last clone.
@@ -317,7 +318,7 @@ impl View<'_> {
     /// Where in its partition's log a message is.
     fn position_of(&self, partition: Partition, message: MessageId) -> Result<Option<Position>, Stop> {
         let (first, last) = self.places(partition);
-        let trimmed = self.head(partition)?.1;
+        let trimmed = self.head(partition)?.trimmed;
         let mut find = self.sql.prepare_cached(include_str!("sql/runs_to_trim.sql"))?;
         let mut rows = find.query((first, last))?;
         let (mut segments, mut bytes) = (Segments::new(self.sql), Vec::new());
@@ -399,9 +400,9 @@ impl View<'_> {
         };
         let mut heads = Vec::with_capacity(self.partitions as usize);
         for partition in (0..self.partitions).map(Partition) {
-            let (head, trimmed) = self.head(partition)?;
-            heads.push(head);
-            statistics.messages -= self.half_trimmed(partition, trimmed)?;
+            let head = self.head(partition)?;
+            heads.push(head.position);
+            statistics.messages -= self.half_trimmed(partition, head.trimmed)?;
         }
         let mut count = self
             .sql
@@ -464,23 +465,14 @@ impl View<'_> {
         Ok(run.records().filter(gone).count() as u64)
     }
 
-    /// A partition's last position, and up to where its messages are trimmed.
-    fn head(&self, partition: Partition) -> Result<(u64, u64), Stop> {
-        let global = self.agreed.first_partition + i64::from(partition.0);
-        let mut find = self.sql.prepare_cached(include_str!("sql/head.sql"))?;
-        let head = find.query_row([global], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
-        let (position, trimmed) = head.optional()?.unwrap_or_default();
-        Ok((position as u64, trimmed as u64))
+    fn head(&self, partition: Partition) -> Result<Head, Stop> {
+        let heads = block::read_heads(self.sql, self.agreed.service, block_of(partition))?;
+        Ok(heads[partition.0 as usize % BLOCK])
     }
 
     fn cursor(&self, subscription: SubscriptionId, partition: Partition) -> Result<Cursor, Stop> {
-        let mut find = self.sql.prepare_cached(include_str!("sql/cursor.sql"))?;
-        let mut rows = find.query([cursor_id(subscription, partition)])?;
-        match rows.next()? {
-            Some(row) => Cursor::from_bytes(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)
-                .ok_or(Stop::Damaged("a cursor cannot be read")),
-            None => Ok(Cursor::default()),
-        }
+        let mut cursors = block::read_cursors(self.sql, subscription, block_of(partition))?;
+        Ok(core::mem::take(&mut cursors[partition.0 as usize % BLOCK]))
     }
 
     fn subscriptions(&self) -> Result<Vec<Named>, Stop> {

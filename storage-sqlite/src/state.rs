@@ -4,7 +4,7 @@
 //! one writer in at a time, and `PRAGMA data_version` says whether another connection has committed since; only then is
 //! anything read again, and only what can have changed. After any failure all of it is forgotten.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -14,6 +14,7 @@ use whizbang_storage::{
     Epoch, InstanceId, OnDead, Partition, Position, StreamId, SubscriptionId, Timestamp, Version,
 };
 
+use crate::block::{self, BLOCK, Head, block_of, partitions_of};
 use crate::error::Stop;
 use crate::schema::Agreed;
 
@@ -35,8 +36,8 @@ pub(crate) struct State {
     pub(crate) groups: Vec<Group>,
     pub(crate) subscriptions: Vec<Subscription>,
     heads: Vec<Option<Head>>,
-    moved_heads: Vec<Partition>,
-    moved_cursors: Vec<(usize, Partition)>,
+    moved_heads: BTreeSet<usize>,
+    moved_cursors: BTreeSet<(usize, usize)>,
     pub(crate) versions: HashMap<StreamId, Version>,
     /// The last of the old segments that housekeeping looked at.
     pub(crate) looked_at: i64,
@@ -89,15 +90,6 @@ struct Slot {
 /// by the cursor, so this never changes until the suspects do.
 pub(crate) type SuspectLanes = HashMap<StreamId, Vec<Position>>;
 
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Head {
-    /// The last position there is.
-    pub(crate) position: u64,
-    /// Messages that are not events are gone up to here.
-    pub(crate) trimmed: u64,
-    moved: bool,
-}
-
 impl State {
     pub(crate) fn new(agreed: Agreed, partitions: u32) -> Self {
         Self {
@@ -112,8 +104,8 @@ impl State {
             groups: Vec::new(),
             subscriptions: Vec::new(),
             heads: Vec::new(),
-            moved_heads: Vec::new(),
-            moved_cursors: Vec::new(),
+            moved_heads: BTreeSet::new(),
+            moved_cursors: BTreeSet::new(),
             versions: HashMap::new(),
             looked_at: 0,
         }
@@ -175,25 +167,18 @@ impl State {
 
     /// Writes what moved back into its rows.
     pub(crate) fn write(&mut self, sql: &Connection, scratch: &mut Vec<u8>) -> Result<(), Stop> {
-        let mut put_head = sql.prepare_cached(include_str!("sql/put_head.sql"))?;
-        for partition in self.moved_heads.drain(..) {
-            if let Some(Some(head)) = self.heads.get_mut(partition.0 as usize) {
-                let global = self.agreed.first_partition + i64::from(partition.0);
-                put_head.execute((global, head.position as i64, head.trimmed as i64))?;
-                head.moved = false;
-            }
+        while let Some(block) = self.moved_heads.pop_first() {
+            let heads = self.heads.iter().skip(block * BLOCK).take(BLOCK);
+            let heads = heads.map(|head| head.unwrap_or_default());
+            block::write_heads(sql, self.agreed.service, block, heads)?;
         }
-        let mut put_cursor = sql.prepare_cached(include_str!("sql/put_cursor.sql"))?;
-        for (index, partition) in self.moved_cursors.drain(..) {
-            let Some(subscription) = self.subscriptions.get_mut(index) else {
-                continue;
-            };
-            if let Some(Some(slot)) = subscription.cursors.get_mut(partition.0 as usize) {
-                scratch.clear();
-                slot.cursor.to_bytes(scratch);
-                put_cursor.execute((cursor_id(subscription.id, partition), &scratch[..]))?;
-                slot.moved = false;
+        while let Some((index, block)) = self.moved_cursors.pop_first() {
+            if let Some(subscription) = self.subscriptions.get_mut(index) {
+                let slots = subscription.cursors.iter().skip(block * BLOCK).take(BLOCK);
+                let cursors = slots.flatten().map(|slot| &slot.cursor);
+                block::write_cursors(sql, subscription.id, block, cursors, scratch)?;
             }
+            self.mark_written(index, block);
         }
         if self.generation_moved {
             self.generation += 1;
@@ -256,11 +241,11 @@ impl State {
     /// Forgets a subscription; the places of those behind it move up.
     pub(crate) fn remove_subscription(&mut self, index: usize) {
         self.subscriptions.remove(index);
-        self.moved_cursors.retain_mut(|(of, _)| {
-            let stays = *of != index;
-            *of -= usize::from(*of > index);
-            stays
-        });
+        let moved = core::mem::take(&mut self.moved_cursors);
+        let others = moved.into_iter().filter(|(of, _)| *of != index);
+        self.moved_cursors = others
+            .map(|(of, block)| (of - usize::from(of > index), block))
+            .collect();
         self.change();
     }
 
@@ -305,29 +290,18 @@ impl State {
         if let Some(Some(head)) = self.heads.get(partition.0 as usize) {
             return Ok(*head);
         }
-        let global = self.global(partition);
-        let mut find = sql.prepare_cached(include_str!("sql/head.sql"))?;
-        let mut rows = find.query([global])?;
-        let head = match rows.next()? {
-            Some(row) => Head {
-                position: row.get::<_, i64>(0)? as u64,
-                trimmed: row.get::<_, i64>(1)? as u64,
-                moved: false,
-            },
-            None => Head::default(),
-        };
-        if self.heads.is_empty() {
-            self.heads.resize(self.partitions as usize, None);
+        if partition.0 >= self.partitions {
+            return Err(NO_PARTITION);
         }
-        match self.heads.get_mut(partition.0 as usize) {
-            Some(slot) => *slot = Some(head),
-            None => {
-                return Err(Stop::Damaged(
-                    "a row names a partition that its service does not have",
-                ));
+        self.heads.resize(self.partitions as usize, None);
+        let block = block_of(partition);
+        let heads = block::read_heads(sql, self.agreed.service, block)?;
+        for (at, head) in partitions_of(block).zip(heads) {
+            if let Some(slot) = self.heads.get_mut(at) {
+                *slot = Some(head);
             }
         }
-        Ok(head)
+        Ok(heads[partition.0 as usize % BLOCK])
     }
 
     /// Takes the next position of a partition's log.
@@ -353,10 +327,11 @@ impl State {
         Ok(())
     }
 
-    fn put_head(&mut self, partition: Partition, mut head: Head) {
-        if !head.moved {
-            head.moved = true;
-            self.moved_heads.push(partition);
+    fn put_head(&mut self, partition: Partition, head: Head) {
+        // Most batches move few blocks, many times each: the last one is remembered.
+        let block = block_of(partition);
+        if self.moved_heads.last() != Some(&block) {
+            self.moved_heads.insert(block);
         }
         self.heads[partition.0 as usize] = Some(head);
     }
@@ -381,7 +356,7 @@ impl State {
         let slot = self.slot(sql, index, partition)?;
         if !slot.moved {
             slot.moved = true;
-            self.moved_cursors.push((index, partition));
+            self.moved_cursors.insert((index, block_of(partition)));
         }
         Ok(&mut self.slot(sql, index, partition)?.cursor)
     }
@@ -403,25 +378,30 @@ impl State {
                 .resize_with(self.partitions as usize, || None);
         }
         if at >= subscription.cursors.len() {
-            return Err(Stop::Damaged(
-                "a row names a partition that its service does not have",
-            ));
+            return Err(NO_PARTITION);
         }
         if subscription.cursors[at].is_none() {
-            let mut find = sql.prepare_cached(include_str!("sql/cursor.sql"))?;
-            let mut rows = find.query([cursor_id(subscription.id, partition)])?;
-            let cursor = match rows.next()? {
-                Some(row) => Cursor::from_bytes(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)
-                    .ok_or(Stop::Damaged("a cursor cannot be read"))?,
-                None => Cursor::default(),
-            };
-            subscription.cursors[at] = Some(Slot {
-                cursor,
-                moved: false,
-                suspect_lanes: None,
-            });
+            let block = block_of(partition);
+            let cursors = block::read_cursors(sql, subscription.id, block)?;
+            for (at, cursor) in partitions_of(block).zip(cursors) {
+                if let Some(slot) = subscription.cursors.get_mut(at) {
+                    *slot = Some(Slot {
+                        cursor,
+                        moved: false,
+                        suspect_lanes: None,
+                    });
+                }
+            }
         }
         Ok(subscription.cursors[at].as_mut().expect("it was just put there"))
+    }
+
+    /// The cursors of a block are as they are stored.
+    fn mark_written(&mut self, index: usize, block: usize) {
+        if let Some(subscription) = self.subscriptions.get_mut(index) {
+            let slots = subscription.cursors.iter_mut().skip(block * BLOCK).take(BLOCK);
+            slots.flatten().for_each(|slot| slot.moved = false);
+        }
     }
 
     /// Heads, cursors and versions are read again when they are needed.
@@ -584,9 +564,7 @@ pub(crate) fn position_of(place: i64) -> Position {
     Position(place as u64 & POSITION_MAX)
 }
 
-pub(crate) fn cursor_id(subscription: SubscriptionId, partition: Partition) -> i64 {
-    i64::from(subscription.0) << 12 | i64::from(partition.0)
-}
+const NO_PARTITION: Stop = Stop::Damaged("a row names a partition that its service does not have");
 
 pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)

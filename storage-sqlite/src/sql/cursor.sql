@@ -1,1 +1,1 @@
-SELECT state FROM whizbang_cursor WHERE id = ?1;
+SELECT cursors FROM whizbang_cursor WHERE id = ?1;

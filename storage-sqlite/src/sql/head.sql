@@ -1,1 +1,1 @@
-SELECT position, trimmed FROM whizbang_head WHERE partition = ?1;
+SELECT heads FROM whizbang_head WHERE id = ?1;

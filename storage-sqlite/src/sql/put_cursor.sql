@@ -1,1 +1,1 @@
-INSERT OR REPLACE INTO whizbang_cursor (id, state) VALUES (?1, ?2);
+INSERT OR REPLACE INTO whizbang_cursor (id, cursors) VALUES (?1, ?2);

@@ -1,1 +1,1 @@
-INSERT OR REPLACE INTO whizbang_head (partition, position, trimmed) VALUES (?1, ?2, ?3);
+INSERT OR REPLACE INTO whizbang_head (id, heads) VALUES (?1, ?2);

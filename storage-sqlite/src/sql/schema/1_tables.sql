@@ -80,11 +80,11 @@ CREATE TABLE whizbang_owner (
     PRIMARY KEY (work_group, partition)
 ) STRICT, WITHOUT ROWID;
 
--- How far each partition's log reaches, and up to where its messages were trimmed.
+-- How far each partition's log reaches, and up to where its messages were trimmed: two numbers of 64 bits, little endian,
+-- for each of 32 partitions. id = service << 8 | the partition of the service / 32.
 CREATE TABLE whizbang_head (
-    partition INTEGER PRIMARY KEY,
-    position  INTEGER NOT NULL,
-    trimmed   INTEGER NOT NULL
+    id    INTEGER PRIMARY KEY,
+    heads BLOB NOT NULL
 ) STRICT;
 
 -- Messages that are not events: a row per run of positions that one batch wrote into one partition. Their bytes lie in a
@@ -157,10 +157,11 @@ CREATE TABLE whizbang_dedup (
 
 CREATE INDEX whizbang_dedup_by_hash ON whizbang_dedup (hash);
 
--- Where a subscription stands in a partition: id = subscription << 12 | partition of the service.
+-- Where a subscription stands in each of 32 partitions: for each its length in 32 bits, little endian, and its bytes.
+-- id = subscription << 8 | the partition of the service / 32.
 CREATE TABLE whizbang_cursor (
-    id    INTEGER PRIMARY KEY,
-    state BLOB NOT NULL
+    id      INTEGER PRIMARY KEY,
+    cursors BLOB NOT NULL
 ) STRICT;
 
 -- A subscription's own copies of messages that are out of the log's flow.
