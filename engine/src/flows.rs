@@ -3,6 +3,8 @@
 //! The engine keeps its place and the store answers "after this position"; so nothing here is durable, and all of it is
 //! told anew when a partition changes hands.
 
+use std::time::{Duration, Instant};
+
 use whizbang_storage::{Epoch, Limit, MembershipAnswer, Partition, Position, Read, Settled, SubscriptionId};
 
 use crate::ranges::Ranges;
@@ -30,15 +32,23 @@ struct OwnedPartition {
     giving_back: bool,
     touched: bool,
     in_flight: usize,
+    /// While its suspects are looked at one by one, nothing new is read until then: what is read would have to be parked
+    /// behind them, and a parked stream goes on one message at a time.
+    hold_until: Option<Instant>,
     flows: Vec<Flow>,
 }
 
 #[derive(Debug)]
 struct Flow {
     place: Position,
+    /// What the last owner was given and had not settled when it died ends here.
+    suspects_to: Position,
     paused: bool,
     done: Ranges,
 }
+
+/// The longest time for which a partition's suspects hold up what is new in it.
+const HOLD_FOR: Duration = Duration::from_secs(1);
 
 /// How a partition changed hands.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,7 +76,7 @@ impl Flows {
     }
 
     /// Brings the owned partitions in line with the store's list, and says what changed.
-    pub(crate) fn owned(&mut self, answer: &MembershipAnswer, mut changed: impl FnMut(Change)) {
+    pub(crate) fn owned(&mut self, answer: &MembershipAnswer, now: Instant, mut changed: impl FnMut(Change)) {
         let count = answer
             .owned
             .last()
@@ -81,6 +91,18 @@ impl Flows {
             if slot.as_ref().map(|held| held.epoch) == owned.map(|owned| owned.epoch) {
                 if let (Some(held), Some(owned)) = (slot.as_mut(), owned) {
                     held.head = held.head.max(owned.head);
+                    let settled = |flow: &Flow, id: &SubscriptionId| {
+                        let cursor = owned.cursors.iter().find(|cursor| cursor.subscription == *id);
+                        cursor.is_none_or(|cursor| cursor.low >= flow.suspects_to)
+                    };
+                    if held
+                        .flows
+                        .iter()
+                        .zip(&self.subscriptions)
+                        .all(|(flow, id)| settled(flow, id))
+                    {
+                        held.hold_until = None;
+                    }
                 }
                 continue;
             }
@@ -93,6 +115,7 @@ impl Flows {
                     |id: &SubscriptionId| owned.cursors.iter().find(|cursor| cursor.subscription == *id);
                 let flow = |id| Flow {
                     place: place(id).map_or(owned.head, |cursor| cursor.read_from),
+                    suspects_to: place(id).map_or(Position::START, |cursor| cursor.read_from),
                     paused: false,
                     done: Ranges::default(),
                 };
@@ -102,6 +125,11 @@ impl Flows {
                     giving_back: false,
                     touched: false,
                     in_flight: 0,
+                    hold_until: owned
+                        .cursors
+                        .iter()
+                        .any(|c| c.read_from > c.low)
+                        .then(|| now + HOLD_FOR),
                     flows: self.subscriptions.iter().map(flow).collect(),
                 });
                 changed(Change::Gained(partition));
@@ -279,15 +307,25 @@ impl Flows {
     }
 
     /// Whether any flow stands before its partition's head.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.partitions.iter().flatten().any(OwnedPartition::is_behind)
+    pub(crate) fn is_behind(&self, now: Instant) -> bool {
+        self.partitions.iter().flatten().any(|held| held.is_behind(now))
+    }
+
+    /// The next instant at which a partition is read although its suspects are not settled; none while none holds.
+    pub(crate) fn hold_until(&self, now: Instant) -> Option<Instant> {
+        self.partitions
+            .iter()
+            .flatten()
+            .filter_map(|held| held.hold_until)
+            .filter(|until| *until > now)
+            .min()
     }
 
     /// What to read next: every flow that is behind gets an equal part of the budget, in turns.
-    pub(crate) fn reads(&mut self, budget: Limit, mut take: impl FnMut(Read)) {
+    pub(crate) fn reads(&mut self, budget: Limit, now: Instant, mut take: impl FnMut(Read)) {
         const READS_MAX: usize = 64;
         let behind = |flow: &Flow, held: &OwnedPartition| !flow.paused && flow.place < held.head;
-        let waiting: usize = (self.partitions.iter().flatten().filter(|held| !held.giving_back))
+        let waiting: usize = (self.partitions.iter().flatten().filter(|held| held.may_read(now)))
             .map(|held| held.flows.iter().filter(|flow| behind(flow, held)).count())
             .sum();
         if waiting == 0 || budget.messages == 0 {
@@ -302,7 +340,7 @@ impl Flows {
         let mut left = reads;
         for step in 0..count {
             let number = (self.turn + step) % count;
-            let Some(held) = self.partitions[number].as_ref().filter(|held| !held.giving_back) else {
+            let Some(held) = self.partitions[number].as_ref().filter(|held| held.may_read(now)) else {
                 continue;
             };
             for (flow, &subscription) in held.flows.iter().zip(&self.subscriptions) {
@@ -382,8 +420,12 @@ impl Flows {
 }
 
 impl OwnedPartition {
-    fn is_behind(&self) -> bool {
-        !self.giving_back
+    fn may_read(&self, now: Instant) -> bool {
+        !self.giving_back && self.hold_until.is_none_or(|until| until <= now)
+    }
+
+    fn is_behind(&self, now: Instant) -> bool {
+        self.may_read(now)
             && self
                 .flows
                 .iter()
@@ -401,7 +443,7 @@ mod tests {
     fn owned(partition: u32, epoch: u64, head: u64, read_from: u64) -> Owned {
         let cursor = CursorAt {
             subscription: ME,
-            low: Position(0),
+            low: Position(read_from),
             read_from: Position(read_from),
         };
         Owned {
@@ -420,6 +462,7 @@ mod tests {
                 owned: list,
                 ..Default::default()
             },
+            Instant::now(),
             |_| (),
         );
         flows
@@ -431,7 +474,7 @@ mod tests {
             messages,
             bytes: 1 << 20,
         };
-        flows.reads(budget, |read| {
+        flows.reads(budget, Instant::now(), |read| {
             out.push((read.partition.0, read.after.0, read.limit.messages))
         });
         out
@@ -445,7 +488,7 @@ mod tests {
             owned: vec![owned(1, 1, 0, 0), owned(3, 2, 0, 0)],
             ..Default::default()
         };
-        flows.owned(&answer, |change| changes.push(change));
+        flows.owned(&answer, Instant::now(), |change| changes.push(change));
         assert_eq!(
             changes,
             [
@@ -455,7 +498,7 @@ mod tests {
                 Change::Gained(Partition(3))
             ]
         );
-        flows.owned(&answer, |_| panic!("nothing changed"));
+        flows.owned(&answer, Instant::now(), |_| panic!("nothing changed"));
         assert_eq!(flows.epoch(Partition(0)), None);
         assert_eq!(flows.epoch(Partition(3)), Some(Epoch(2)));
     }
@@ -463,7 +506,7 @@ mod tests {
     #[test]
     fn only_flows_that_are_behind_are_read_with_an_equal_share() {
         let mut flows = flows(vec![owned(0, 1, 10, 10), owned(1, 1, 10, 4), owned(2, 1, 10, 0)]);
-        assert!(flows.is_behind());
+        assert!(flows.is_behind(Instant::now()));
         assert_eq!(reads(&mut flows, 100), [(1, 4, 50), (2, 0, 50)]);
         assert_eq!(reads(&mut flows, 0), []);
     }
@@ -505,7 +548,7 @@ mod tests {
         let mut flows = flows(vec![owned(0, 1, 0, 0)]);
         assert!(flows.caught_up(Partition(0)));
         flows.appended(Partition(0), Position(1), true);
-        assert!(!flows.is_behind());
+        assert!(!flows.is_behind(Instant::now()));
         flows.appended(Partition(0), Position(2), false);
         assert!(!flows.caught_up(Partition(0)));
         assert_eq!(reads(&mut flows, 5), [(0, 1, 5)]);
@@ -524,9 +567,40 @@ mod tests {
     fn a_partition_being_given_back_gets_nothing_new() {
         let mut flows = flows(vec![owned(0, 1, 5, 0)]);
         flows.give_back(Partition(0));
-        assert!(!flows.is_behind());
+        assert!(!flows.is_behind(Instant::now()));
         assert!(!flows.caught_up(Partition(0)));
         assert_eq!(reads(&mut flows, 5), []);
         assert_eq!(flows.keepable().count(), 0);
+    }
+
+    #[test]
+    fn what_is_new_waits_for_suspects_but_not_for_ever() {
+        let now = Instant::now();
+        let mut suspects = owned(0, 2, 10, 5);
+        suspects.cursors[0].low = Position(0);
+        let mut flows = flows(vec![suspects]);
+        let read = |now: Instant, flows: &mut Flows| {
+            let mut reads = 0;
+            flows.reads(
+                Limit {
+                    messages: 10,
+                    bytes: 1_000,
+                },
+                now,
+                |_| reads += 1,
+            );
+            reads
+        };
+        assert_eq!(read(now, &mut flows), 0, "positions 1 to 5 are suspects");
+        assert!(flows.hold_until(now).is_some());
+        assert_eq!(read(now + HOLD_FOR * 2, &mut flows), 1);
+
+        let answer = MembershipAnswer {
+            owned: vec![owned(0, 2, 10, 5)],
+            ..Default::default()
+        };
+        flows.owned(&answer, now, |_| panic!("nothing changed hands"));
+        assert_eq!(read(now, &mut flows), 1, "the suspects are settled");
+        assert!(flows.hold_until(now).is_none());
     }
 }

@@ -115,6 +115,8 @@ enum Turn {
 
 /// Handled messages from which nothing came wait this long for company: nothing is lost with them but a repetition.
 const DONE_LINGERS: Duration = Duration::from_millis(2);
+/// How often the store is asked whether the suspects of a partition are settled, while what is new waits for them.
+const HELD_ASKS: Duration = Duration::from_millis(5);
 /// So many of them do not wait.
 const DONE_MAX: usize = 512;
 
@@ -204,7 +206,7 @@ impl<S: WorkStore> Pump<S> {
         let done_is_due = self.done_since.is_some_and(|since| {
             now >= since + DONE_LINGERS || self.flows.done_count() >= DONE_MAX || self.stopping.is_some()
         });
-        let reads = room.messages > 0 && self.flows.is_behind();
+        let reads = room.messages > 0 && self.flows.is_behind(now);
         let is_needed = !intake.is_empty()
             || !settle.is_empty()
             || done_is_due
@@ -263,7 +265,7 @@ impl<S: WorkStore> Pump<S> {
             .filter_map(|order| order.what.with_numbers(subscriptions));
         let operations: &[Operation<'_>] = arena.alloc_slice_fill_iter(numbered.collect::<Vec<_>>());
         let mut read = bumpalo::collections::Vec::new_in(&arena);
-        self.flows.reads(room, |one: Read| read.push(one));
+        self.flows.reads(room, now, |one: Read| read.push(one));
         let batch = WorkBatch {
             from: self.exchange.from(),
             membership,
@@ -458,26 +460,31 @@ impl<S: WorkStore> Pump<S> {
         } else if plan.heartbeat {
             tracing::warn!("the store answered a heartbeat without saying what this instance owns");
         }
+        if self.flows.hold_until(now).is_some() {
+            // Only a heartbeat says when the last suspect is settled.
+            self.agenda.hinted(now + HELD_ASKS);
+        }
         self.messages_max = (self.messages_max * 2).min(self.options.batch_messages_max);
     }
 
     /// Brings the partitions in line with what the store says is owned.
     fn take_note(&mut self, membership: &MembershipAnswer) {
         let (workers, hand_over, agenda) = (&self.workers, &mut self.hand_over, &mut self.agenda);
-        self.flows.owned(membership, |change| match change {
-            Change::Gained(partition) => {
-                tracing::debug!(%partition, "gained");
-                // Its last owner may have left suspects, or parked work that is due.
-                agenda.due_now();
-                agenda.arrivals_wait();
-            }
-            Change::Lost(partition) => {
-                tracing::debug!(%partition, "given away");
-                hand_over.gone(partition);
-                let worker = &workers[worker_of(partition, workers.len())];
-                let _ = worker.send(ToWorker::Forget(Scope::One(partition)));
-            }
-        });
+        self.flows
+            .owned(membership, Instant::now(), |change| match change {
+                Change::Gained(partition) => {
+                    tracing::debug!(%partition, "gained");
+                    // Its last owner may have left suspects, or parked work that is due.
+                    agenda.due_now();
+                    agenda.arrivals_wait();
+                }
+                Change::Lost(partition) => {
+                    tracing::debug!(%partition, "given away");
+                    hand_over.gone(partition);
+                    let worker = &workers[worker_of(partition, workers.len())];
+                    let _ = worker.send(ToWorker::Forget(Scope::One(partition)));
+                }
+            });
         self.shared
             .with_health(|health| health.partitions_owned = membership.owned.len());
     }
@@ -613,7 +620,8 @@ impl<S: WorkStore> Pump<S> {
             .stopping
             .is_some()
             .then(|| Instant::now() + Duration::from_millis(20));
-        for other in [stop, done, look, self.hand_over.next_deadline()]
+        let hold = self.flows.hold_until(Instant::now());
+        for other in [stop, done, look, hold, self.hand_over.next_deadline()]
             .into_iter()
             .flatten()
         {
@@ -633,11 +641,14 @@ impl<S: WorkStore> Pump<S> {
 
     fn end(self, all_durable: bool) {
         let Self {
+            exchange,
             stopping,
             shared,
             workers,
             ..
         } = self;
+        // Who waits for the end may open the store's file next.
+        drop(exchange);
         shared.with_health(|health| {
             if health.state != State::Failed {
                 health.state = State::Stopped;
