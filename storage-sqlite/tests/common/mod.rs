@@ -151,7 +151,7 @@ impl Instance {
         instance
     }
 
-    fn next(&mut self) -> Sender {
+    pub fn next(&mut self) -> Sender {
         Sender {
             instance: self.id,
             start_token: 7,
