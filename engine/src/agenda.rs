@@ -63,8 +63,7 @@ impl Agenda {
 
     /// The instant at which there is something to do although the rings are empty.
     pub(crate) fn wake_at(&self) -> Instant {
-        self.due_at
-            .map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at))
+        self.due_at.map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at))
     }
 
     /// What one batch should carry now. `handing_out`: whether new work may be taken on at all.

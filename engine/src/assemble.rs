@@ -65,17 +65,8 @@ pub(crate) fn assemble<'a>(
     settle: &'a Drained<'_, Settlement, NoSink>,
     situation: Situation<'_>,
 ) -> Assembled<'a> {
-    let Situation {
-        flows,
-        conflicts,
-        incarnation,
-        partitions,
-        hand_out_max,
-    } = situation;
-    let mut room = Room {
-        left: hand_out_max,
-        partitions,
-    };
+    let Situation { flows, conflicts, incarnation, partitions, hand_out_max } = situation;
+    let mut room = Room { left: hand_out_max, partitions };
     let mut units = BumpVec::new_in(arena);
     let mut sources = BumpVec::new_in(arena);
     let mut tracked = BumpVec::new_in(arena);
@@ -83,22 +74,14 @@ pub(crate) fn assemble<'a>(
 
     for record in settle.records() {
         match *record.header() {
-            Settlement::Done {
-                flow,
-                partition,
-                epoch,
-                position,
-            } => {
+            Settlement::Done { flow, partition, epoch, position } => {
                 if flows.done(flow as usize, partition, epoch, position) {
                     flows.settled(partition, epoch);
                 }
             }
             Settlement::Unit(head) => {
                 let is_stale = head.incarnation != incarnation || conflicts.is_stale(&head);
-                tracked.push(Tracked {
-                    head,
-                    unit: (!is_stale).then_some(units.len()),
-                });
+                tracked.push(Tracked { head, unit: (!is_stale).then_some(units.len()) });
                 if !is_stale {
                     let bytes = record.bytes().unwrap_or_default();
                     units.push(worker_unit(arena, &head, bytes, &mut room, flows));
@@ -113,11 +96,7 @@ pub(crate) fn assemble<'a>(
 
     // Units are applied before single messages. So that a producer's messages keep their order, every single message
     // that stands before a group goes as a unit of its own.
-    let last_group = intake
-        .records()
-        .enumerate()
-        .filter(|(_, record)| is_group(record))
-        .last();
+    let last_group = intake.records().enumerate().filter(|(_, record)| is_group(record)).last();
     let singles_from = last_group.map_or(0, |(index, _)| index + 1);
     let mut appends = BumpVec::with_capacity_in(intake.len() - singles_from, arena);
     let mut tickets = BumpVec::with_capacity_in(intake.len() - singles_from, arena);
@@ -199,13 +178,7 @@ fn worker_unit<'a>(
     // Texts are cut between characters before they are sent.
     let error = std::str::from_utf8(payload).unwrap_or_default();
     let settle = head.how.with_text(error);
-    Unit {
-        delivery: Some(head.delivery),
-        settle,
-        emits: &[],
-        expects: &[],
-        projections: &[],
-    }
+    Unit { delivery: Some(head.delivery), settle, emits: &[], expects: &[], projections: &[] }
 }
 
 /// A unit that is done, with everything its record holds.
@@ -217,23 +190,13 @@ fn done_unit<'a>(
     flows: &Flows,
 ) -> Unit<'a> {
     let emits = view.emits().map(|emit| {
-        let hand_out = if emit.due_in.is_some() {
-            HandOut::Later
-        } else {
-            room.hand_out(emit.lane(), flows)
-        };
+        let hand_out = if emit.due_in.is_some() { HandOut::Later } else { room.hand_out(emit.lane(), flows) };
         Append { hand_out, ..emit }
     });
     let emits: &'a [Append<'a>] = arena.alloc_slice_fill_iter(emits);
     let expects: &'a [Expected] = arena.alloc_slice_fill_iter(view.expects());
     let projections: &'a [Projection<'a>] = arena.alloc_slice_fill_iter(view.projections());
-    Unit {
-        delivery,
-        settle: Settle::Done,
-        emits,
-        expects,
-        projections,
-    }
+    Unit { delivery, settle: Settle::Done, emits, expects, projections }
 }
 
 fn view_of(record: &[u8]) -> UnitView<'_> {

@@ -47,10 +47,7 @@ pub struct EncodeError {
 impl EncodeError {
     /// The error of a hand-written codec; `name` is the wire name of what it could not encode.
     pub fn new(name: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self {
-            name,
-            source: source.into(),
-        }
+        Self { name, source: source.into() }
     }
 }
 
@@ -102,10 +99,7 @@ pub enum DecodeError {
 impl DecodeError {
     /// The error of a hand-written codec; `name` is the wire name of what it could not decode.
     pub fn payload(name: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Payload {
-            name,
-            source: source.into(),
-        }
+        Self::Payload { name, source: source.into() }
     }
 }
 
@@ -127,10 +121,7 @@ pub fn encode<T: Serialize + ?Sized>(
         ContentType::POSTCARD => {
             postcard::serialize_with_flavor(value, Writer(out)).map_err(|error| EncodeError::new(name, error))
         }
-        ContentType(other) => Err(EncodeError::new(
-            name,
-            format!("content type {other} is not known"),
-        )),
+        ContentType(other) => Err(EncodeError::new(name, format!("content type {other} is not known"))),
     }
 }
 
@@ -147,10 +138,7 @@ pub fn decode<T: DeserializeOwned>(
         ContentType::JSON => serde_json::from_slice(bytes).map_err(|error| DecodeError::payload(name, error)),
         ContentType::POSTCARD => match postcard::take_from_bytes(bytes) {
             Ok((value, [])) => Ok(value),
-            Ok((_, rest)) => Err(DecodeError::payload(
-                name,
-                format!("{} bytes too many", rest.len()),
-            )),
+            Ok((_, rest)) => Err(DecodeError::payload(name, format!("{} bytes too many", rest.len()))),
             Err(error) => Err(DecodeError::payload(name, error)),
         },
         content_type => Err(DecodeError::UnknownContentType { name, content_type }),
@@ -213,10 +201,7 @@ mod tests {
             let mut owned = b"before".to_vec();
             encode("sample", content_type, &sample(), &mut owned).unwrap();
             assert!(owned.starts_with(b"before"), "encoding appends");
-            assert_eq!(
-                decode::<Sample>("sample", content_type, &owned[6..]).unwrap(),
-                sample()
-            );
+            assert_eq!(decode::<Sample>("sample", content_type, &owned[6..]).unwrap(), sample());
 
             let mut in_arena = bumpalo::collections::Vec::new_in(&bump);
             encode("sample", content_type, &sample(), &mut in_arena).unwrap();
@@ -235,21 +220,8 @@ mod tests {
             (ContentType::POSTCARD, b""),
         ] {
             let error = decode::<bool>("orders.created", content_type, bytes).unwrap_err();
-            assert!(
-                matches!(
-                    error,
-                    DecodeError::Payload {
-                        name: "orders.created",
-                        ..
-                    }
-                ),
-                "{error}"
-            );
-            assert!(
-                error
-                    .to_string()
-                    .starts_with("`orders.created` could not be decoded: ")
-            );
+            assert!(matches!(error, DecodeError::Payload { name: "orders.created", .. }), "{error}");
+            assert!(error.to_string().starts_with("`orders.created` could not be decoded: "));
         }
     }
 
@@ -261,19 +233,13 @@ mod tests {
             "`a` has content type 77, which this program does not know"
         );
         let error = encode("a", unknown, &1, &mut Vec::new()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`a` could not be encoded: content type 77 is not known"
-        );
+        assert_eq!(error.to_string(), "`a` could not be encoded: content type 77 is not known");
     }
 
     #[test]
     fn a_value_without_a_form_is_an_error_not_a_panic() {
         let no_json: BTreeMap<(u8, u8), u8> = [((1, 2), 3)].into();
         let error = encode("odd", ContentType::JSON, &no_json, &mut Vec::new()).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`odd` could not be encoded: key must be a string"
-        );
+        assert_eq!(error.to_string(), "`odd` could not be encoded: key must be a string");
     }
 }

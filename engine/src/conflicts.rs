@@ -21,8 +21,7 @@ impl Conflicts {
             return false;
         }
         // The worker's ring keeps order: what is sent under this count or a later one is sound.
-        self.broken
-            .retain(|_, (worker, sound_from)| *worker != head.worker || *sound_from > head.generation);
+        self.broken.retain(|_, (worker, sound_from)| *worker != head.worker || *sound_from > head.generation);
         self.broken.contains_key(&head.lane())
     }
 
@@ -52,15 +51,7 @@ mod tests {
             epoch: Epoch(1),
             attempt: 1,
         };
-        UnitHead {
-            worker,
-            flow: 0,
-            generation,
-            incarnation: 0,
-            delivery,
-            parked: false,
-            how: How::Done,
-        }
+        UnitHead { worker, flow: 0, generation, incarnation: 0, delivery, parked: false, how: How::Done }
     }
 
     #[test]
@@ -70,15 +61,9 @@ mod tests {
         conflicts.set_back(&head(0, "a", 0));
         assert!(conflicts.is_stale(&head(0, "a", 0)));
         assert!(!conflicts.is_stale(&head(0, "b", 0)), "another lane");
-        assert!(
-            !conflicts.is_stale(&head(1, "b", 9)),
-            "another worker's count says nothing"
-        );
+        assert!(!conflicts.is_stale(&head(1, "b", 9)), "another worker's count says nothing");
         assert!(conflicts.is_stale(&head(0, "a", 0)));
-        assert!(
-            !conflicts.is_stale(&head(0, "a", 1)),
-            "sent after the worker set the lane back"
-        );
+        assert!(!conflicts.is_stale(&head(0, "a", 1)), "sent after the worker set the lane back");
     }
 
     #[test]
@@ -87,10 +72,7 @@ mod tests {
         conflicts.set_back(&head(0, "a", 0));
         conflicts.set_back(&head(0, "b", 0));
         assert!(!conflicts.is_stale(&head(0, "a", 1)));
-        assert!(
-            conflicts.is_stale(&head(0, "b", 1)),
-            "its own set-back is the second"
-        );
+        assert!(conflicts.is_stale(&head(0, "b", 1)), "its own set-back is the second");
         assert!(!conflicts.is_stale(&head(0, "b", 2)));
     }
 }

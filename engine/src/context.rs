@@ -42,10 +42,8 @@ pub struct Context<'u> {
     unit: Option<&'u mut Unit>,
 }
 
-const _: () = assert!(
-    size_of::<Context<'_>>() == size_of::<usize>(),
-    "a wider context makes every call slower"
-);
+const _: () =
+    assert!(size_of::<Context<'_>>() == size_of::<usize>(), "a wider context makes every call slower");
 
 impl<'u> Context<'u> {
     /// The context of a direct call: nothing can be emitted or loaded, and trying to is an error that says so.
@@ -63,9 +61,7 @@ impl<'u> Context<'u> {
     /// The same context for a shorter time: for handing it to a function and going on with it afterwards.
     #[inline]
     pub fn reborrow(&mut self) -> Context<'_> {
-        Context {
-            unit: self.unit.as_deref_mut(),
-        }
+        Context { unit: self.unit.as_deref_mut() }
     }
 
     fn occasion(&self) -> Occasion {
@@ -110,10 +106,7 @@ impl Context<'_> {
 
     /// The headers it was sent with.
     pub fn headers(&self) -> HeadersView<'_> {
-        self.unit
-            .as_ref()
-            .map(|unit| unit.metadata().headers)
-            .unwrap_or_default()
+        self.unit.as_ref().map(|unit| unit.metadata().headers).unwrap_or_default()
     }
 
     /// 1 when it is handled for the first time, one more after each failure or crash. 1 in a direct call.
@@ -175,13 +168,7 @@ impl Context<'_> {
     /// # Errors
     /// As [`publish`](Self::publish).
     pub fn publish_in<E: Event>(&mut self, due_in: Duration, event: &E) -> Result<MessageId, EmitError> {
-        self.publish_with(
-            event,
-            EmitOptions {
-                due_in: Some(due_in),
-                ..EmitOptions::default()
-            },
-        )
+        self.publish_with(event, EmitOptions { due_in: Some(due_in), ..EmitOptions::default() })
     }
 
     /// Publishes an event, unless one of the service had this key before, within the retention.
@@ -193,13 +180,7 @@ impl Context<'_> {
         key: impl AsRef<[u8]>,
         event: &E,
     ) -> Result<MessageId, EmitError> {
-        self.publish_with(
-            event,
-            EmitOptions {
-                once: Some(key.as_ref()),
-                ..EmitOptions::default()
-            },
-        )
+        self.publish_with(event, EmitOptions { once: Some(key.as_ref()), ..EmitOptions::default() })
     }
 
     /// Publishes an event with any of the options.
@@ -230,13 +211,7 @@ impl Context<'_> {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn send_in<C: Command>(&mut self, due_in: Duration, command: &C) -> Result<MessageId, EmitError> {
-        self.send_with(
-            command,
-            EmitOptions {
-                due_in: Some(due_in),
-                ..EmitOptions::default()
-            },
-        )
+        self.send_with(command, EmitOptions { due_in: Some(due_in), ..EmitOptions::default() })
     }
 
     /// Sends a command, unless one of the service had this key before, within the retention.
@@ -248,13 +223,7 @@ impl Context<'_> {
         key: impl AsRef<[u8]>,
         command: &C,
     ) -> Result<MessageId, EmitError> {
-        self.send_with(
-            command,
-            EmitOptions {
-                once: Some(key.as_ref()),
-                ..EmitOptions::default()
-            },
-        )
+        self.send_with(command, EmitOptions { once: Some(key.as_ref()), ..EmitOptions::default() })
     }
 
     /// Sends a command with any of the options.
@@ -279,9 +248,7 @@ impl Context<'_> {
     pub fn expect_version(&mut self, stream: StreamId, version: Version) -> Result<(), EmitError> {
         match &mut self.unit {
             Some(unit) => unit.expect_version(stream, version),
-            None => Err(EmitError::NoEngine {
-                name: "an expected version",
-            }),
+            None => Err(EmitError::NoEngine { name: "an expected version" }),
         }
     }
 
@@ -342,10 +309,7 @@ impl Context<'_> {
     ) -> Result<Option<T>, ProjectionError> {
         let name = T::NAME;
         let key = Key::from_slice(key.as_ref());
-        let unit = self
-            .unit
-            .as_deref_mut()
-            .ok_or(ProjectionError::NoEngine { name })?;
+        let unit = self.unit.as_deref_mut().ok_or(ProjectionError::NoEngine { name })?;
         let seen = unit.place_of(name, &key);
         if let Some(write) = seen.and_then(|place| unit.seen[place].write) {
             let state = unit.written_state(write).map(|state| decode::<T>(state));
@@ -354,20 +318,12 @@ impl Context<'_> {
         let refused = |refusal| ProjectionError::Refused { name, refusal };
         whizbang_storage::refuse::name("perspective", name, unit.limits()).map_err(refused)?;
         check_key(&key, unit.limits()).map_err(refused)?;
-        let projections = unit
-            .projections
-            .clone()
-            .ok_or(ProjectionError::NoEngine { name })?;
+        let projections = unit.projections.clone().ok_or(ProjectionError::NoEngine { name })?;
         let found = projections.load(name, &key).await?;
         let revision = found.as_ref().map(|(revision, _)| *revision);
         match seen {
             Some(place) => unit.seen[place].revision = revision,
-            None => unit.seen.push(Seen {
-                perspective: name,
-                key,
-                revision,
-                write: None,
-            }),
+            None => unit.seen.push(Seen { perspective: name, key, revision, write: None }),
         }
         found.map(|(_, state)| decode::<T>(&state)).transpose()
     }
@@ -399,13 +355,8 @@ impl Context<'_> {
         encode: Option<Encode<'_>>,
     ) -> Result<(), ProjectionError> {
         let name = T::NAME;
-        let unit = self
-            .unit
-            .as_deref_mut()
-            .ok_or(ProjectionError::NoEngine { name })?;
-        let place = unit
-            .place_of(name, key)
-            .ok_or(ProjectionError::NotLoaded { name })?;
+        let unit = self.unit.as_deref_mut().ok_or(ProjectionError::NoEngine { name })?;
+        let place = unit.place_of(name, key).ok_or(ProjectionError::NotLoaded { name })?;
         unit.write_projection(place, encode)?;
         Ok(())
     }
@@ -415,9 +366,7 @@ impl Context<'_> {
         if self.unit.is_none() {
             return Err(ProjectionError::NoEngine { name });
         }
-        self.stream()
-            .map(StreamId::to_bytes)
-            .ok_or(ProjectionError::NoStream { name })
+        self.stream().map(StreamId::to_bytes).ok_or(ProjectionError::NoStream { name })
     }
 }
 
@@ -499,17 +448,11 @@ mod tests {
     }
 
     fn unit() -> Unit {
-        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-            .parse()
-            .unwrap();
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
         let mut headers = Headers::new();
         headers.set("tenant", "acme").unwrap();
         let mut metadata = Vec::new();
-        MetadataView {
-            traceparent: Some(trace),
-            headers: headers.view(),
-        }
-        .encode_into(&mut metadata);
+        MetadataView { traceparent: Some(trace), headers: headers.view() }.encode_into(&mut metadata);
         let handed = Handed {
             id: id(7),
             stream: Some(5_u8.stream_id()),
@@ -542,18 +485,9 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(60);
         unit.occasion.deadline = Some(deadline);
         let cx = Context::collecting(&mut unit);
-        assert_eq!(
-            (cx.message_id(), cx.stream()),
-            (Some(id(7)), Some(5_u8.stream_id()))
-        );
-        assert_eq!(
-            (cx.correlation(), cx.causation()),
-            (Some(id(8).into()), Some(id(9)))
-        );
-        assert_eq!(
-            (cx.version(), cx.attempt(), cx.is_replay()),
-            (Some(Version(12)), 6, true)
-        );
+        assert_eq!((cx.message_id(), cx.stream()), (Some(id(7)), Some(5_u8.stream_id())));
+        assert_eq!((cx.correlation(), cx.causation()), (Some(id(8).into()), Some(id(9))));
+        assert_eq!((cx.version(), cx.attempt(), cx.is_replay()), (Some(Version(12)), 6, true));
         assert_eq!(cx.headers().value_of("tenant"), Some("acme"));
         assert_eq!(cx.traceparent().unwrap().parent_id().get(), 0x00f0_67aa_0ba9_02b7);
         assert_eq!((cx.deadline(), cx.is_cancelled()), (Some(deadline), false));
@@ -566,16 +500,10 @@ mod tests {
             (cx.message_id(), cx.stream(), cx.correlation(), cx.traceparent()),
             (None, None, None, None)
         );
-        assert_eq!(
-            (cx.attempt(), cx.is_replay(), cx.deadline(), cx.is_cancelled()),
-            (1, false, None, false)
-        );
+        assert_eq!((cx.attempt(), cx.is_replay(), cx.deadline(), cx.is_cancelled()), (1, false, None, false));
         assert!(cx.headers().is_empty());
         assert!(matches!(cx.send(&Do), Err(EmitError::NoEngine { name: "do" })));
-        assert!(matches!(
-            cx.expect_version(1_u8.stream_id(), Version(1)),
-            Err(EmitError::NoEngine { .. })
-        ));
+        assert!(matches!(cx.expect_version(1_u8.stream_id(), Version(1)), Err(EmitError::NoEngine { .. })));
     }
 
     #[test]
@@ -590,10 +518,7 @@ mod tests {
         cx.send_in(hour, &Do).unwrap();
         let last = cx.send_once(b"s", &Do).unwrap();
         let view = unit.view();
-        let said: Vec<_> = view
-            .emits()
-            .map(|emit| (emit.type_name, emit.due_in, emit.dedup))
-            .collect();
+        let said: Vec<_> = view.emits().map(|emit| (emit.type_name, emit.due_in, emit.dedup)).collect();
         assert_eq!(
             said,
             [

@@ -100,11 +100,7 @@ impl Delivering<'_> {
     fn appended(&mut self, append: &Append<'_>, answered: &AppendAnswer, out: &mut Handout, now: Instant) {
         let partition = append.lane().partition(self.shared.partitions);
         match *answered {
-            AppendAnswer::Stored {
-                position,
-                version,
-                handed_out,
-            } => {
+            AppendAnswer::Stored { position, version, handed_out } => {
                 self.flows.appended(partition, position, handed_out);
                 let Some(epoch) = self.flows.epoch(partition).filter(|_| handed_out) else {
                     return;
@@ -136,9 +132,7 @@ impl Delivering<'_> {
                         lane: LaneState::Free,
                         condition: Condition::Whole,
                     });
-                    out.of[worker_of(partition, self.workers)]
-                        .items
-                        .push((index as u32, flow as u32));
+                    out.of[worker_of(partition, self.workers)].items.push((index as u32, flow as u32));
                     self.flows.handed(partition, epoch);
                 }
             }
@@ -155,9 +149,8 @@ impl Delivering<'_> {
         for (read, answered) in batch.reads.iter().zip(&answer.reads) {
             match answered {
                 ReadAnswer::Messages { messages, through } => {
-                    let positions = messages
-                        .clone()
-                        .filter_map(|index| out.page.get(index).map(|m| m.position));
+                    let positions =
+                        messages.clone().filter_map(|index| out.page.get(index).map(|m| m.position));
                     self.flows.read(read, *through, positions);
                     for index in messages.clone() {
                         self.give(index, out);
@@ -183,9 +176,7 @@ impl Delivering<'_> {
             self.flows.done(flow, partition, epoch, position);
             return;
         }
-        out.of[worker_of(partition, self.workers)]
-            .items
-            .push((index as u32, flow as u32));
+        out.of[worker_of(partition, self.workers)].items.push((index as u32, flow as u32));
         self.flows.handed(partition, epoch);
     }
 
@@ -214,8 +205,7 @@ impl Delivering<'_> {
             }
             if outcome == Outcome::Settled || outcome == Outcome::Lost {
                 settled += 1;
-                self.flows
-                    .settled(tracked.head.delivery.partition, tracked.head.delivery.epoch);
+                self.flows.settled(tracked.head.delivery.partition, tracked.head.delivery.epoch);
             }
             if let Some(share) = out.of.get_mut(tracked.head.worker as usize) {
                 share.outcomes.push(outcome);
@@ -240,15 +230,14 @@ fn outcome(answered: &UnitAnswer) -> Outcome {
 fn refusal(answered: &UnitAnswer) -> Option<Refused> {
     match answered {
         UnitAnswer::Applied { .. } => None,
-        UnitAnswer::StreamConflict { stream, actual } => Some(Refused::StreamConflict {
-            stream: *stream,
-            actual: *actual,
-        }),
+        UnitAnswer::StreamConflict { stream, actual } => {
+            Some(Refused::StreamConflict { stream: *stream, actual: *actual })
+        }
         UnitAnswer::ProjectionConflict { .. } => Some(Refused::ProjectionConflict),
         UnitAnswer::Refused(why) => Some(Refused::ByStore(*why)),
         // A unit without a delivery belongs to no lane and fences nothing.
-        UnitAnswer::Fenced | UnitAnswer::Skipped | UnitAnswer::AlreadySettled | UnitAnswer::Unknown => Some(
-            Refused::Encoding("the store answered as if it settled something".to_owned()),
-        ),
+        UnitAnswer::Fenced | UnitAnswer::Skipped | UnitAnswer::AlreadySettled | UnitAnswer::Unknown => {
+            Some(Refused::Encoding("the store answered as if it settled something".to_owned()))
+        }
     }
 }

@@ -69,17 +69,13 @@ pub struct Engine<D> {
 
 impl<D> Clone for Engine<D> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-        }
+        Self { inner: Arc::clone(&self.inner) }
     }
 }
 
 impl<D> std::fmt::Debug for Engine<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine")
-            .field("health", &self.inner.shared.health())
-            .finish()
+        f.debug_struct("Engine").field("health", &self.inner.shared.health()).finish()
     }
 }
 
@@ -94,10 +90,7 @@ pub(crate) struct Inner<D> {
 impl<D> Drop for Inner<D> {
     fn drop(&mut self) {
         self.shared.intake.close();
-        self.shared.order_stop(StopRequest {
-            deadline: Instant::now(),
-            done: None,
-        });
+        self.shared.order_stop(StopRequest { deadline: Instant::now(), done: None });
     }
 }
 
@@ -144,22 +137,14 @@ pub enum StartError {
 impl<D: Dispatcher> Engine<D> {
     /// Begins an engine with these receptors.
     pub fn builder(dispatcher: D) -> Builder<D> {
-        Builder {
-            dispatcher,
-            storage: NoStorage,
-            options: Options::default(),
-        }
+        Builder { dispatcher, storage: NoStorage, options: Options::default() }
     }
 }
 
 impl<D: Dispatcher, S> Builder<D, S> {
     /// Keeps everything durable in this store. The only line that changes when the storage does.
     pub fn storage<T: WorkStore>(self, store: T) -> Builder<D, T> {
-        Builder {
-            dispatcher: self.dispatcher,
-            storage: store,
-            options: self.options,
-        }
+        Builder { dispatcher: self.dispatcher, storage: store, options: self.options }
     }
 
     /// Runs with these options in place of the defaults.
@@ -180,23 +165,14 @@ impl<D: Dispatcher, S: WorkStore> Builder<D, S> {
     /// # Cancel safety
     /// A start that is dropped may have joined the service; it is taken for dead after the time to live.
     pub async fn start(self) -> Result<Engine<D>, StartError> {
-        let Self {
-            dispatcher,
-            storage: mut store,
-            options,
-        } = self;
+        let Self { dispatcher, storage: mut store, options } = self;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let has_timer = std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok();
         if !has_timer {
             return Err(StartError::NoTimer);
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let Service {
-            limits,
-            partitions,
-            time_to_live,
-            ..
-        } = *store.service();
+        let Service { limits, partitions, time_to_live, .. } = *store.service();
         let mut options = options.resolve(cores, time_to_live)?;
         if options.group.is_none() {
             options.workers = 0;
@@ -204,18 +180,11 @@ impl<D: Dispatcher, S: WorkStore> Builder<D, S> {
 
         let bell = Doorbell::new();
         let ring_bytes = options.ring_bytes;
-        let config = RingsConfig {
-            stripes: options.stripes,
-            publishers_max: options.publishers_max,
-            ring_bytes,
-        };
+        let config =
+            RingsConfig { stripes: options.stripes, publishers_max: options.publishers_max, ring_bytes };
         let (producers, intake) = rings::<Header, PlainSink>(config, &bell)?;
         // Every worker owns its ring; the one stripe that there must be is not used.
-        let config = RingsConfig {
-            stripes: 1,
-            publishers_max: options.workers,
-            ring_bytes,
-        };
+        let config = RingsConfig { stripes: 1, publishers_max: options.workers, ring_bytes };
         let (settlers, settled) = rings::<Settlement, NoSink>(config, &bell)?;
         let unit_bytes_max = producers.record_bytes_max().min(settlers.record_bytes_max());
 
@@ -254,17 +223,9 @@ impl<D: Dispatcher, S: WorkStore> Builder<D, S> {
         let herald = Arc::new(Notify::new());
         let (intake_herald, settle_herald) = (intake.herald(), settled.herald());
 
-        let profile = Profile {
-            group: options.group.clone(),
-            subscriptions: D::SUBSCRIPTIONS,
-            types: D::TYPES,
-        };
-        let ends = Ends {
-            intake,
-            settled,
-            workers: to_workers,
-            herald: Arc::clone(&herald),
-        };
+        let profile =
+            Profile { group: options.group.clone(), subscriptions: D::SUBSCRIPTIONS, types: D::TYPES };
+        let ends = Ends { intake, settled, workers: to_workers, herald: Arc::clone(&herald) };
         let joined = start_pump(store, Arc::clone(&shared), profile, options, ends)?;
         joined.await.map_err(|_| StartError::PumpEnded)??;
 
@@ -278,24 +239,14 @@ impl<D: Dispatcher, S: WorkStore> Builder<D, S> {
                 herald.notified().await;
                 intake_herald.wake();
                 settle_herald.wake();
-                let state = watched
-                    .upgrade()
-                    .map(|shared| shared.with_health(|health| health.state));
+                let state = watched.upgrade().map(|shared| shared.with_health(|health| health.state));
                 if state.is_none_or(|state| matches!(state, State::Stopped | State::Failed)) {
                     break;
                 }
             }
         });
-        let inner = Inner {
-            dispatcher,
-            shared,
-            loader,
-            units: Mutex::new(Vec::new()),
-            unit_bytes_max,
-        };
-        Ok(Engine {
-            inner: Arc::new(inner),
-        })
+        let inner = Inner { dispatcher, shared, loader, units: Mutex::new(Vec::new()), unit_bytes_max };
+        Ok(Engine { inner: Arc::new(inner) })
     }
 }
 
@@ -308,9 +259,7 @@ fn start_pump<S: WorkStore>(
     ends: Ends,
 ) -> Result<oneshot::Receiver<Result<(), StoreError>>, std::io::Error> {
     let (tell, joined) = oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let herald = Arc::clone(&ends.herald);
     let body = move || {
         let watched = Arc::clone(&shared);
@@ -338,9 +287,7 @@ fn start_pump<S: WorkStore>(
             );
         }
     };
-    std::thread::Builder::new()
-        .name("whizbang-pump".to_owned())
-        .spawn(body)?;
+    std::thread::Builder::new().name("whizbang-pump".to_owned()).spawn(body)?;
     Ok(joined)
 }
 
@@ -458,26 +405,14 @@ impl<D: Dispatcher> Engine<D> {
     pub async fn stop(&self, deadline: Duration) -> Stopped {
         self.inner.shared.intake.close();
         let (done, stopped) = oneshot::channel();
-        self.inner.shared.order_stop(StopRequest {
-            deadline: Instant::now() + deadline,
-            done: Some(done),
-        });
+        self.inner.shared.order_stop(StopRequest { deadline: Instant::now() + deadline, done: Some(done) });
         let all_durable = || self.health().state != State::Failed;
-        stopped.await.unwrap_or_else(|_| Stopped {
-            cancelled: 0,
-            all_durable: all_durable(),
-        })
+        stopped.await.unwrap_or_else(|_| Stopped { cancelled: 0, all_durable: all_durable() })
     }
 
     /// A unit from the pool, empty.
     pub(crate) fn unit(&self) -> Unit {
-        let Inner {
-            units,
-            shared,
-            loader,
-            unit_bytes_max,
-            ..
-        } = &*self.inner;
+        let Inner { units, shared, loader, unit_bytes_max, .. } = &*self.inner;
         let pooled = units.lock().pop();
         let mut unit = pooled.unwrap_or_else(|| {
             let mut unit = Unit::new(shared.limits, *unit_bytes_max);

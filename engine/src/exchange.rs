@@ -28,11 +28,7 @@ pub(crate) enum Exchanged {
 
 impl<S: WorkStore> Exchange<S> {
     pub(crate) fn new(store: S, instance: InstanceId, retry_max: Duration) -> Self {
-        Self {
-            store,
-            from: first(instance),
-            retry_max,
-        }
+        Self { store, from: first(instance), retry_max }
     }
 
     /// Who sends the next batch, and under which number.
@@ -96,9 +92,5 @@ pub(crate) enum Patience {
 }
 
 fn first(instance: InstanceId) -> Sender {
-    Sender {
-        instance,
-        start_token: fastrand::u64(..),
-        number: 1,
-    }
+    Sender { instance, start_token: fastrand::u64(..), number: 1 }
 }

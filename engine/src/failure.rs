@@ -28,10 +28,7 @@ use std::time::Duration;
 /// ```
 pub struct Failure(Box<Inner>);
 
-const _: () = assert!(
-    size_of::<Failure>() == size_of::<usize>(),
-    "a wider error makes every call slower"
-);
+const _: () = assert!(size_of::<Failure>() == size_of::<usize>(), "a wider error makes every call slower");
 const _: () = assert!(size_of::<Result<(), Failure>>() == size_of::<usize>());
 
 struct Inner {
@@ -60,10 +57,7 @@ impl Failure {
     ///
     /// [`because`](Self::because) adds the reason.
     pub fn retry_in(after: Duration) -> Self {
-        Self::new(
-            Verdict::RetryIn(after),
-            "the receptor asked to be called again later".into(),
-        )
+        Self::new(Verdict::RetryIn(after), "the receptor asked to be called again later".into())
     }
 
     /// The message becomes a dead letter with this reason: trying again would not help.
@@ -142,10 +136,7 @@ impl fmt::Display for Failure {
 
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Failure")
-            .field("verdict", &self.0.verdict)
-            .field("cause", &self.0.cause)
-            .finish()
+        f.debug_struct("Failure").field("verdict", &self.0.verdict).field("cause", &self.0.cause).finish()
     }
 }
 

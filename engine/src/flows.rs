@@ -77,11 +77,8 @@ impl Flows {
 
     /// Brings the owned partitions in line with the store's list, and says what changed.
     pub(crate) fn owned(&mut self, answer: &MembershipAnswer, now: Instant, mut changed: impl FnMut(Change)) {
-        let count = answer
-            .owned
-            .last()
-            .map_or(0, |last| last.partition.0 as usize + 1)
-            .max(self.partitions.len());
+        let count =
+            answer.owned.last().map_or(0, |last| last.partition.0 as usize + 1).max(self.partitions.len());
         self.partitions.resize_with(count, || None);
         let mut listed = answer.owned.iter().peekable();
         for number in 0..count {
@@ -95,12 +92,7 @@ impl Flows {
                         let cursor = owned.cursors.iter().find(|cursor| cursor.subscription == *id);
                         cursor.is_none_or(|cursor| cursor.low >= flow.suspects_to)
                     };
-                    if held
-                        .flows
-                        .iter()
-                        .zip(&self.subscriptions)
-                        .all(|(flow, id)| settled(flow, id))
-                    {
+                    if held.flows.iter().zip(&self.subscriptions).all(|(flow, id)| settled(flow, id)) {
                         held.hold_until = None;
                     }
                 }
@@ -125,20 +117,14 @@ impl Flows {
                     giving_back: false,
                     touched: false,
                     in_flight: 0,
-                    hold_until: owned
-                        .cursors
-                        .iter()
-                        .any(|c| c.read_from > c.low)
-                        .then(|| now + HOLD_FOR),
+                    hold_until: owned.cursors.iter().any(|c| c.read_from > c.low).then(|| now + HOLD_FOR),
                     flows: self.subscriptions.iter().map(flow).collect(),
                 });
                 changed(Change::Gained(partition));
             }
         }
         self.touched.retain(|partition| {
-            self.partitions[partition.0 as usize]
-                .as_ref()
-                .is_some_and(|held| held.touched)
+            self.partitions[partition.0 as usize].as_ref().is_some_and(|held| held.touched)
         });
     }
 
@@ -151,9 +137,7 @@ impl Flows {
     pub(crate) fn keepable(&self) -> impl Iterator<Item = (Partition, Epoch)> {
         let numbered = self.partitions.iter().enumerate().rev();
         numbered.filter_map(|(number, slot)| {
-            slot.as_ref()
-                .filter(|held| !held.giving_back)
-                .map(|held| (Partition(number as u32), held.epoch))
+            slot.as_ref().filter(|held| !held.giving_back).map(|held| (Partition(number as u32), held.epoch))
         })
     }
 
@@ -167,11 +151,7 @@ impl Flows {
     /// Whether a message appended now would be the next one of every flow of its partition.
     pub(crate) fn caught_up(&self, partition: Partition) -> bool {
         let next = |held: &OwnedPartition| {
-            !held.giving_back
-                && held
-                    .flows
-                    .iter()
-                    .all(|flow| !flow.paused && flow.place == held.head)
+            !held.giving_back && held.flows.iter().all(|flow| !flow.paused && flow.place == held.head)
         };
         self.held(partition).is_some_and(next)
     }
@@ -181,9 +161,7 @@ impl Flows {
         if let Some(held) = self.held_mut(partition) {
             held.head = held.head.max(position);
             if handed_out {
-                held.flows
-                    .iter_mut()
-                    .for_each(|flow| flow.place = flow.place.max(position));
+                held.flows.iter_mut().for_each(|flow| flow.place = flow.place.max(position));
             }
         }
     }
@@ -215,11 +193,7 @@ impl Flows {
         first: Position,
         last: Position,
     ) -> bool {
-        let Some(held) = self
-            .partitions
-            .get_mut(partition.0 as usize)
-            .and_then(Option::as_mut)
-        else {
+        let Some(held) = self.partitions.get_mut(partition.0 as usize).and_then(Option::as_mut) else {
             return false;
         };
         if held.epoch != epoch {
@@ -252,9 +226,7 @@ impl Flows {
 
     /// Counts a message that a worker will not ask about again.
     pub(crate) fn settled(&mut self, partition: Partition, epoch: Epoch) {
-        if let Some(held) = self
-            .held_mut(partition)
-            .filter(|held| held.epoch == epoch && held.in_flight > 0)
+        if let Some(held) = self.held_mut(partition).filter(|held| held.epoch == epoch && held.in_flight > 0)
         {
             held.in_flight -= 1;
             self.in_flight -= 1;
@@ -293,13 +265,7 @@ impl Flows {
             for (flow, &subscription) in held.flows.iter_mut().zip(&self.subscriptions) {
                 flow.done.drain(|first, last| {
                     positions += last.0 - first.0 + 1;
-                    take(Settled {
-                        subscription,
-                        partition,
-                        epoch,
-                        first,
-                        last,
-                    });
+                    take(Settled { subscription, partition, epoch, first, last });
                 });
             }
         }
@@ -313,12 +279,7 @@ impl Flows {
 
     /// The next instant at which a partition is read although its suspects are not settled; none while none holds.
     pub(crate) fn hold_until(&self, now: Instant) -> Option<Instant> {
-        self.partitions
-            .iter()
-            .flatten()
-            .filter_map(|held| held.hold_until)
-            .filter(|until| *until > now)
-            .min()
+        self.partitions.iter().flatten().filter_map(|held| held.hold_until).filter(|until| *until > now).min()
     }
 
     /// What to read next: every flow that is behind gets an equal part of the budget, in turns.
@@ -332,10 +293,7 @@ impl Flows {
             return;
         }
         let reads = waiting.min(READS_MAX).min(budget.messages);
-        let limit = Limit {
-            messages: budget.messages / reads,
-            bytes: (budget.bytes / reads).max(1),
-        };
+        let limit = Limit { messages: budget.messages / reads, bytes: (budget.bytes / reads).max(1) };
         let count = self.partitions.len();
         let mut left = reads;
         for step in 0..count {
@@ -350,13 +308,7 @@ impl Flows {
                 }
                 if behind(flow, held) {
                     let partition = Partition(number as u32);
-                    take(Read {
-                        subscription,
-                        partition,
-                        epoch: held.epoch,
-                        after: flow.place,
-                        limit,
-                    });
+                    take(Read { subscription, partition, epoch: held.epoch, after: flow.place, limit });
                     left -= 1;
                 }
             }
@@ -371,13 +323,7 @@ impl Flows {
         let mut expected = read.after.next();
         for position in returned {
             if expected < position {
-                self.done_range(
-                    index,
-                    read.partition,
-                    read.epoch,
-                    expected,
-                    Position(position.0 - 1),
-                );
+                self.done_range(index, read.partition, read.epoch, expected, Position(position.0 - 1));
             }
             expected = position.next();
         }
@@ -413,9 +359,7 @@ impl Flows {
     }
 
     fn held_mut(&mut self, partition: Partition) -> Option<&mut OwnedPartition> {
-        self.partitions
-            .get_mut(partition.0 as usize)
-            .and_then(Option::as_mut)
+        self.partitions.get_mut(partition.0 as usize).and_then(Option::as_mut)
     }
 }
 
@@ -425,11 +369,7 @@ impl OwnedPartition {
     }
 
     fn is_behind(&self, now: Instant) -> bool {
-        self.may_read(now)
-            && self
-                .flows
-                .iter()
-                .any(|flow| !flow.paused && flow.place < self.head)
+        self.may_read(now) && self.flows.iter().any(|flow| !flow.paused && flow.place < self.head)
     }
 }
 
@@ -441,11 +381,7 @@ mod tests {
     const ME: SubscriptionId = SubscriptionId(7);
 
     fn owned(partition: u32, epoch: u64, head: u64, read_from: u64) -> Owned {
-        let cursor = CursorAt {
-            subscription: ME,
-            low: Position(read_from),
-            read_from: Position(read_from),
-        };
+        let cursor = CursorAt { subscription: ME, low: Position(read_from), read_from: Position(read_from) };
         Owned {
             partition: Partition(partition),
             epoch: Epoch(epoch),
@@ -457,23 +393,13 @@ mod tests {
     fn flows(list: Vec<Owned>) -> Flows {
         let mut flows = Flows::default();
         flows.joined(&[ME]);
-        flows.owned(
-            &MembershipAnswer {
-                owned: list,
-                ..Default::default()
-            },
-            Instant::now(),
-            |_| (),
-        );
+        flows.owned(&MembershipAnswer { owned: list, ..Default::default() }, Instant::now(), |_| ());
         flows
     }
 
     fn reads(flows: &mut Flows, messages: usize) -> Vec<(u32, u64, usize)> {
         let mut out = Vec::new();
-        let budget = Limit {
-            messages,
-            bytes: 1 << 20,
-        };
+        let budget = Limit { messages, bytes: 1 << 20 };
         flows.reads(budget, Instant::now(), |read| {
             out.push((read.partition.0, read.after.0, read.limit.messages))
         });
@@ -484,10 +410,8 @@ mod tests {
     fn gained_and_lost_partitions_are_told_once() {
         let mut flows = flows(vec![owned(0, 1, 0, 0), owned(3, 1, 0, 0)]);
         let mut changes = Vec::new();
-        let answer = MembershipAnswer {
-            owned: vec![owned(1, 1, 0, 0), owned(3, 2, 0, 0)],
-            ..Default::default()
-        };
+        let answer =
+            MembershipAnswer { owned: vec![owned(1, 1, 0, 0), owned(3, 2, 0, 0)], ..Default::default() };
         flows.owned(&answer, Instant::now(), |change| changes.push(change));
         assert_eq!(
             changes,
@@ -523,17 +447,9 @@ mod tests {
     #[test]
     fn holes_that_a_read_passes_count_as_done() {
         let mut flows = flows(vec![owned(0, 1, 10, 0)]);
-        let limit = Limit {
-            messages: 10,
-            bytes: 10,
-        };
-        let read = Read {
-            subscription: ME,
-            partition: Partition(0),
-            epoch: Epoch(1),
-            after: Position(0),
-            limit,
-        };
+        let limit = Limit { messages: 10, bytes: 10 };
+        let read =
+            Read { subscription: ME, partition: Partition(0), epoch: Epoch(1), after: Position(0), limit };
         flows.read(&read, Position(9), [2, 3, 7].into_iter().map(Position));
         let mut ranges = Vec::new();
         let positions = flows.take_done(|settled| ranges.push((settled.first.0, settled.last.0)));
@@ -581,24 +497,14 @@ mod tests {
         let mut flows = flows(vec![suspects]);
         let read = |now: Instant, flows: &mut Flows| {
             let mut reads = 0;
-            flows.reads(
-                Limit {
-                    messages: 10,
-                    bytes: 1_000,
-                },
-                now,
-                |_| reads += 1,
-            );
+            flows.reads(Limit { messages: 10, bytes: 1_000 }, now, |_| reads += 1);
             reads
         };
         assert_eq!(read(now, &mut flows), 0, "positions 1 to 5 are suspects");
         assert!(flows.hold_until(now).is_some());
         assert_eq!(read(now + HOLD_FOR * 2, &mut flows), 1);
 
-        let answer = MembershipAnswer {
-            owned: vec![owned(0, 2, 10, 5)],
-            ..Default::default()
-        };
+        let answer = MembershipAnswer { owned: vec![owned(0, 2, 10, 5)], ..Default::default() };
         flows.owned(&answer, now, |_| panic!("nothing changed hands"));
         assert_eq!(read(now, &mut flows), 1, "the suspects are settled");
         assert!(flows.hold_until(now).is_none());

@@ -22,13 +22,8 @@ struct Leaving {
 
 impl HandOver {
     pub(crate) fn begin(&mut self, partition: Partition, epoch: Epoch, now: Instant, within: Duration) {
-        let leaving = Leaving {
-            epoch,
-            deadline: now + within,
-            abandoned: false,
-            quiet: false,
-            running: Vec::new(),
-        };
+        let leaving =
+            Leaving { epoch, deadline: now + within, abandoned: false, quiet: false, running: Vec::new() };
         self.leaving.entry(partition).or_insert(leaving);
     }
 
@@ -66,10 +61,7 @@ impl HandOver {
 
     /// The next instant at which a time is up.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let waiting = self
-            .leaving
-            .values()
-            .filter(|leaving| !leaving.quiet && !leaving.abandoned);
+        let waiting = self.leaving.values().filter(|leaving| !leaving.quiet && !leaving.abandoned);
         waiting.map(|leaving| leaving.deadline).min()
     }
 
@@ -102,23 +94,14 @@ mod tests {
         assert!(!over.any_ready());
         over.overdue(now + Duration::from_secs(29), |_| panic!("there is time"));
         let mut abandoned = Vec::new();
-        over.overdue(now + Duration::from_secs(30), |partition| {
-            abandoned.push(partition)
-        });
+        over.overdue(now + Duration::from_secs(30), |partition| abandoned.push(partition));
         over.overdue(now + Duration::from_secs(31), |_| panic!("once is enough"));
         assert_eq!(abandoned, [partition]);
-        let running = Running {
-            subscription: SubscriptionId(1),
-            partition,
-            position: Position(9),
-        };
+        let running = Running { subscription: SubscriptionId(1), partition, position: Position(9) };
         over.still_running(running);
         over.quiet(partition);
         assert!(over.any_ready());
-        assert_eq!(
-            over.ready().collect::<Vec<_>>(),
-            [(partition, Epoch(1), &[running][..])]
-        );
+        assert_eq!(over.ready().collect::<Vec<_>>(), [(partition, Epoch(1), &[running][..])]);
         over.gone(partition);
         assert_eq!((over.len(), over.next_deadline()), (0, None));
     }

@@ -51,14 +51,7 @@ pub(crate) struct TypeInfo {
 impl TypeInfo {
     /// The one of this type; a constant in the program.
     pub(crate) const fn of<M: Message>() -> &'static Self {
-        const {
-            &Self {
-                name: M::NAME,
-                version: M::VERSION,
-                kind: M::KIND,
-                content_type: M::CONTENT_TYPE,
-            }
-        }
+        const { &Self { name: M::NAME, version: M::VERSION, kind: M::KIND, content_type: M::CONTENT_TYPE } }
     }
 }
 
@@ -66,11 +59,7 @@ impl Envelope {
     /// The envelope of a new message.
     #[inline]
     pub(crate) fn of<M: Message>(message: &M, id: MessageId) -> Self {
-        Self {
-            id,
-            stream: message.stream(),
-            kind: TypeInfo::of::<M>(),
-        }
+        Self { id, stream: message.stream(), kind: TypeInfo::of::<M>() }
     }
 
     /// The message as the store gets it: the first of its conversation, with nothing else to be said.
@@ -131,10 +120,8 @@ pub(crate) fn payload<'a, H: Copy + Send + 'static>(
     if let Some(bytes) = record.bytes() {
         return Ok(bytes);
     }
-    let mut at = PlainOut {
-        out: BumpVec::with_capacity_in(2 * record.payload_bytes(), arena),
-        result: Ok(()),
-    };
+    let mut at =
+        PlainOut { out: BumpVec::with_capacity_in(2 * record.payload_bytes(), arena), result: Ok(()) };
     match catch_unwind(AssertUnwindSafe(|| record.visit(&mut at))) {
         Err(panic) => Err(Refused::Encoding(format!("it panicked: {}", panic_text(&*panic)))),
         Ok(_) => match at.result {
@@ -147,8 +134,7 @@ pub(crate) fn payload<'a, H: Copy + Send + 'static>(
 /// What a panic said.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a text")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
 }
 
 thread_local! {

@@ -29,17 +29,11 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) fn handed(&self) -> Handed<'_> {
-        self.handout
-            .page
-            .get(self.index as usize)
-            .expect("work is made from a page's own index")
+        self.handout.page.get(self.index as usize).expect("work is made from a page's own index")
     }
 
     pub(crate) fn key(&self) -> LaneKey {
-        LaneKey {
-            flow: self.flow,
-            lane: self.handed().lane_id(),
-        }
+        LaneKey { flow: self.flow, lane: self.handed().lane_id() }
     }
 }
 
@@ -165,11 +159,7 @@ impl Lanes {
     pub(crate) fn running(&mut self, work: Work, cancel: oneshot::Sender<()>) {
         let lane = self.lane(&work);
         debug_assert!(lane.running.is_none(), "one at a time");
-        lane.running = Some(Running {
-            work,
-            cancel,
-            stale: false,
-        });
+        lane.running = Some(Running { work, cancel, stale: false });
     }
 
     /// A waiting handler has finished; its work comes back, or `None` when its lane was set back or is gone.
@@ -181,23 +171,11 @@ impl Lanes {
     /// A waiting handler runs long: it goes on beside its lane, until [`finished_detached`](Self::finished_detached).
     /// `None` when its lane was set back or is gone.
     pub(crate) fn detach(&mut self, key: LaneKey) -> Option<Work> {
-        let running = self
-            .lanes
-            .get_mut(&key)?
-            .running
-            .take_if(|running| !running.stale)?;
+        let running = self.lanes.get_mut(&key)?.running.take_if(|running| !running.stale)?;
         // A copy of its own: a handler that runs long does not keep the page of its neighbours.
         let handout = Arc::new(Handout::of_one(&running.work.handed()));
-        let work = Work {
-            handout,
-            index: 0,
-            ..running.work
-        };
-        self.detached.push(Detached {
-            key,
-            work: work.clone(),
-            _cancel: running.cancel,
-        });
+        let work = Work { handout, index: 0, ..running.work };
+        self.detached.push(Detached { key, work: work.clone(), _cancel: running.cancel });
         Some(work)
     }
 
@@ -210,11 +188,7 @@ impl Lanes {
 
     /// Whether what this lane sends must be answered by itself, because something before it is not answered yet.
     pub(crate) fn is_tracked(&self, key: LaneKey) -> bool {
-        !self.lanes.is_empty()
-            && self
-                .lanes
-                .get(&key)
-                .is_some_and(|lane| !lane.unanswered.is_empty())
+        !self.lanes.is_empty() && self.lanes.get(&key).is_some_and(|lane| !lane.unanswered.is_empty())
     }
 
     /// A unit was sent for this work. `parks`: it takes the message out of the log's flow, so what follows must wait.
@@ -252,11 +226,7 @@ impl Lanes {
             self.generation += 1;
         }
         let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.born == born) else {
-            return Some(Answered {
-                key,
-                record,
-                refused: None,
-            });
+            return Some(Answered { key, record, refused: None });
         };
         let mut refused = None;
         match outcome {
@@ -273,21 +243,12 @@ impl Lanes {
                     Outcome::Lost => first = None,
                     _ => first.iter_mut().for_each(|work| work.conflicts += 1),
                 }
-                let running = lane
-                    .running
-                    .as_mut()
-                    .filter(|running| !running.stale)
-                    .map(|running| {
-                        running.stale = true;
-                        running.work.clone()
-                    });
+                let running = lane.running.as_mut().filter(|running| !running.stale).map(|running| {
+                    running.stale = true;
+                    running.work.clone()
+                });
                 let waiting = std::mem::take(&mut lane.waiting);
-                lane.waiting = first
-                    .into_iter()
-                    .chain(later)
-                    .chain(running)
-                    .chain(waiting)
-                    .collect();
+                lane.waiting = first.into_iter().chain(later).chain(running).chain(waiting).collect();
                 lane.blocked = false;
                 self.detached.retain(|detached| detached.key != key);
             }
@@ -301,8 +262,7 @@ impl Lanes {
     /// Forgets everything of these partitions: waiting work is dropped, running handlers are cancelled.
     pub(crate) fn forget(&mut self, gone: impl Fn(Partition) -> bool) {
         self.lanes.retain(|_, lane| !gone(lane.partition));
-        self.detached
-            .retain(|detached| !gone(detached.work.handed().partition));
+        self.detached.retain(|detached| !gone(detached.work.handed().partition));
     }
 
     /// Drops the work of these partitions that has not begun.
@@ -320,51 +280,27 @@ impl Lanes {
         &self,
         wanted: impl Fn(Partition) -> bool,
     ) -> impl Iterator<Item = whizbang_storage::Running> {
-        let in_lanes = self
-            .lanes
-            .values()
-            .filter_map(|lane| lane.running.as_ref().map(|running| &running.work));
+        let in_lanes =
+            self.lanes.values().filter_map(|lane| lane.running.as_ref().map(|running| &running.work));
         let beside = self.detached.iter().map(|detached| &detached.work);
         in_lanes.chain(beside).filter_map(move |work| {
-            let Handed {
-                subscription,
-                partition,
-                position,
-                ..
-            } = work.handed();
-            wanted(partition).then_some(whizbang_storage::Running {
-                subscription,
-                partition,
-                position,
-            })
+            let Handed { subscription, partition, position, .. } = work.handed();
+            wanted(partition).then_some(whizbang_storage::Running { subscription, partition, position })
         })
     }
 
     /// Whether anything of these partitions runs, waits, or is not answered.
     pub(crate) fn is_busy(&self, wanted: impl Fn(Partition) -> bool) -> bool {
-        let beside = self
-            .detached
-            .iter()
-            .any(|detached| wanted(detached.work.handed().partition));
+        let beside = self.detached.iter().any(|detached| wanted(detached.work.handed().partition));
         beside || self.lanes.values().any(|lane| wanted(lane.partition))
     }
 
     fn lane(&mut self, work: &Work) -> &mut Lane {
         let handed = work.handed();
-        let (key, partition) = (
-            LaneKey {
-                flow: work.flow,
-                lane: handed.lane_id(),
-            },
-            handed.partition,
-        );
+        let (key, partition) = (LaneKey { flow: work.flow, lane: handed.lane_id() }, handed.partition);
         self.lanes.entry(key).or_insert_with(|| {
             self.births += 1;
-            Lane {
-                partition,
-                born: self.births,
-                ..Lane::default()
-            }
+            Lane { partition, born: self.births, ..Lane::default() }
         })
     }
 }
@@ -408,12 +344,7 @@ mod tests {
             lane,
             condition: Condition::Whole,
         });
-        Work {
-            handout: Arc::new(handout),
-            index: 0,
-            flow: 0,
-            conflicts: 0,
-        }
+        Work { handout: Arc::new(handout), index: 0, flow: 0, conflicts: 0 }
     }
 
     fn log(stream: &str, position: u64) -> Work {
@@ -429,10 +360,7 @@ mod tests {
     }
 
     fn key(stream: &str) -> LaneKey {
-        LaneKey {
-            flow: 0,
-            lane: StreamId::from_key(stream),
-        }
+        LaneKey { flow: 0, lane: StreamId::from_key(stream) }
     }
 
     #[test]
@@ -456,17 +384,10 @@ mod tests {
         assert_eq!(at(lanes.arrive(log("a", 2))), "defer 2");
         lanes.sent(log("a", 2), true, None);
         lanes.answered(Outcome::Settled);
-        assert_eq!(
-            at(lanes.arrive(log("a", 3))),
-            "defer 3",
-            "the deferral of 2 is not answered yet"
-        );
+        assert_eq!(at(lanes.arrive(log("a", 3))), "defer 3", "the deferral of 2 is not answered yet");
         lanes.answered(Outcome::Settled);
         assert_eq!(at(lanes.next(key("a"))), "nothing");
-        assert_eq!(
-            at(lanes.arrive(work("a", 4, Origin::Log, LaneState::Parked))),
-            "defer 4"
-        );
+        assert_eq!(at(lanes.arrive(work("a", 4, Origin::Log, LaneState::Parked))), "defer 4");
         assert_eq!(at(lanes.arrive(log("a", 5))), "run 5");
     }
 
@@ -474,10 +395,7 @@ mod tests {
     fn parked_work_runs_although_its_lane_is_blocked() {
         let mut lanes = Lanes::default();
         lanes.sent(log("a", 1), true, None);
-        assert_eq!(
-            at(lanes.arrive(work("a", 1, Origin::Parked, LaneState::Free))),
-            "run 1"
-        );
+        assert_eq!(at(lanes.arrive(work("a", 1, Origin::Parked, LaneState::Free))), "run 1");
     }
 
     #[test]
@@ -492,11 +410,7 @@ mod tests {
         lanes.answered(Outcome::Conflict);
         assert_eq!(lanes.generation(), 1);
         lanes.answered(Outcome::NotTried);
-        assert_eq!(
-            at(lanes.next(key("a"))),
-            "nothing",
-            "4 still runs, though in vain"
-        );
+        assert_eq!(at(lanes.next(key("a"))), "nothing", "4 still runs, though in vain");
         assert!(lanes.finished(key("a")).is_none());
         let order: Vec<String> =
             std::iter::from_fn(|| lanes.next(key("a")).map(|step| at(Some(step)))).collect();
@@ -522,11 +436,7 @@ mod tests {
         lanes.running(log("a", 2), cancel);
         assert_eq!(lanes.running_in(|_| true).count(), 1);
         lanes.forget(|partition| partition == Partition(0));
-        assert!(
-            cancelled
-                .try_recv()
-                .is_err_and(|error| error == oneshot::error::TryRecvError::Closed)
-        );
+        assert!(cancelled.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
         assert!(lanes.answered(Outcome::Refused).unwrap().refused.is_none());
         assert!(lanes.finished(key("a")).is_none());
         assert!(!lanes.is_busy(|_| true));
@@ -554,19 +464,8 @@ mod tests {
         lanes.sent(work, true, None);
         assert_eq!(at(lanes.arrive(log("a", 2))), "defer 2");
         assert_eq!(lanes.running_in(|_| true).count(), 1);
-        assert!(
-            cancelled
-                .try_recv()
-                .is_err_and(|error| error == oneshot::error::TryRecvError::Empty)
-        );
-        assert_eq!(
-            lanes
-                .finished_detached(key("a"), Position(1))
-                .unwrap()
-                .handed()
-                .position,
-            Position(1)
-        );
+        assert!(cancelled.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty));
+        assert_eq!(lanes.finished_detached(key("a"), Position(1)).unwrap().handed().position, Position(1));
         assert!(lanes.finished_detached(key("a"), Position(1)).is_none());
     }
 }

@@ -90,8 +90,10 @@ mod unit;
 // Its path: in, through an exchange, to its handler, and back.
 mod engine;
 mod options;
+mod publisher;
 mod send;
 
+mod door;
 mod intake;
 
 mod assemble;
@@ -104,6 +106,7 @@ mod handout;
 mod lanes;
 mod receive;
 mod settle;
+mod waiting;
 
 mod receipt;
 mod replies;
@@ -130,11 +133,12 @@ pub use message::{
 pub use operate::OperationError;
 pub use options::{OptionError, Options};
 pub use projection::{Loader, Projection, ProjectionError, ProjectionSource, Projections};
+pub use publisher::Publisher;
 pub use pump::Stopped;
 pub use reader::AnyReader;
 pub use receipt::{Handled, Receipt};
 pub use replies::Refused;
-pub use send::{Accepted, NotStored, Publisher, SendError, Ticket};
+pub use send::{Accepted, NotStored, SendError, Ticket};
 pub use shared::{Health, State, StorageAway};
 pub use unit::{EmitError, EmitOptions, Unit, UnitFormatError, UnitView};
 pub use whizbang_macros::{Command, Event, dispatcher};

@@ -122,11 +122,7 @@ impl Options {
             if holds {
                 Ok(())
             } else {
-                Err(OptionError {
-                    option,
-                    value: value.to_string(),
-                    possible: possible.to_string(),
-                })
+                Err(OptionError { option, value: value.to_string(), possible: possible.to_string() })
             }
         }
         if self.workers == 0 {
@@ -138,49 +134,19 @@ impl Options {
         let slowest = time_to_live / 3;
         let heartbeat = *self.heartbeat_every.get_or_insert(slowest);
         must(self.workers <= 1_024, "workers", self.workers, "at most 1024")?;
-        must(
-            self.handlers_max > 0,
-            "handlers_max",
-            self.handlers_max,
-            "at least 1",
-        )?;
-        must(
-            self.in_flight_max > 0,
-            "in_flight_max",
-            self.in_flight_max,
-            "at least 1",
-        )?;
-        must(
-            self.in_flight_bytes_max > 0,
-            "in_flight_bytes_max",
-            self.in_flight_bytes_max,
-            "at least 1",
-        )?;
+        must(self.handlers_max > 0, "handlers_max", self.handlers_max, "at least 1")?;
+        must(self.in_flight_max > 0, "in_flight_max", self.in_flight_max, "at least 1")?;
+        must(self.in_flight_bytes_max > 0, "in_flight_bytes_max", self.in_flight_bytes_max, "at least 1")?;
         must(self.stripes <= 4_096, "stripes", self.stripes, "at most 4096")?;
-        must(
-            self.publishers_max <= 4_096,
-            "publishers_max",
-            self.publishers_max,
-            "at most 4096",
-        )?;
+        must(self.publishers_max <= 4_096, "publishers_max", self.publishers_max, "at most 4096")?;
         must(
             self.ring_bytes.is_power_of_two() && (4_096..=1 << 30).contains(&self.ring_bytes),
             "ring_bytes",
             self.ring_bytes,
             "a power of two from 4096 to 1073741824",
         )?;
-        must(
-            self.batch_messages_max > 0,
-            "batch_messages_max",
-            self.batch_messages_max,
-            "at least 1",
-        )?;
-        must(
-            self.batch_bytes_max > 0,
-            "batch_bytes_max",
-            self.batch_bytes_max,
-            "at least 1",
-        )?;
+        must(self.batch_messages_max > 0, "batch_messages_max", self.batch_messages_max, "at least 1")?;
+        must(self.batch_bytes_max > 0, "batch_bytes_max", self.batch_bytes_max, "at least 1")?;
         must(
             !heartbeat.is_zero() && heartbeat <= slowest,
             "heartbeat_every",
@@ -188,12 +154,7 @@ impl Options {
             format!("above zero and at most a third of the time to live, {slowest:?}"),
         )?;
         must(!self.detach_after.is_zero(), "detach_after", "0", "above zero")?;
-        must(
-            !self.storage_retry_max.is_zero(),
-            "storage_retry_max",
-            "0",
-            "above zero",
-        )?;
+        must(!self.storage_retry_max.is_zero(), "storage_retry_max", "0", "above zero")?;
         Ok(self)
     }
 }
@@ -233,22 +194,9 @@ mod tests {
 
     #[test]
     fn an_option_that_cannot_work_is_named_with_what_would_be_possible() {
-        let error = Options {
-            ring_bytes: 5_000,
-            ..Options::default()
-        }
-        .resolve(2, TTL)
-        .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "option `ring_bytes` is 5000: a power of two from 4096 to 1073741824"
-        );
-        let error = Options {
-            heartbeat_every: Some(TTL),
-            ..Options::default()
-        }
-        .resolve(2, TTL)
-        .unwrap_err();
+        let error = Options { ring_bytes: 5_000, ..Options::default() }.resolve(2, TTL).unwrap_err();
+        assert_eq!(error.to_string(), "option `ring_bytes` is 5000: a power of two from 4096 to 1073741824");
+        let error = Options { heartbeat_every: Some(TTL), ..Options::default() }.resolve(2, TTL).unwrap_err();
         assert_eq!(error.option, "heartbeat_every");
     }
 

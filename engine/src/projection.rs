@@ -152,9 +152,7 @@ impl Projections {
     /// An empty cache of at most so many bytes in front of this source.
     pub fn new(loader: Loader, bytes_max: usize) -> Self {
         let cache = Mutex::new(ProjectionCache::new(bytes_max));
-        Self {
-            shared: Arc::new(Shared { loader, cache }),
-        }
+        Self { shared: Arc::new(Shared { loader, cache }) }
     }
 
     /// The states in this unit are the newest there are, not durable yet.
@@ -258,11 +256,7 @@ const ENTRY_BYTES: usize = 128;
 
 impl ProjectionCache {
     fn new(bytes_max: usize) -> Self {
-        Self {
-            young: Generation::default(),
-            old: Generation::default(),
-            bytes_max,
-        }
+        Self { young: Generation::default(), old: Generation::default(), bytes_max }
     }
 
     fn find(&mut self, perspective: &str, key: &[u8]) -> Option<Cached> {
@@ -280,14 +274,7 @@ impl ProjectionCache {
         if let Some(newer) = self.find(perspective, key) {
             return newer;
         }
-        self.put(
-            perspective,
-            key,
-            Entry {
-                cached: loaded.clone(),
-                pending: 0,
-            },
-        );
+        self.put(perspective, key, Entry { cached: loaded.clone(), pending: 0 });
         loaded
     }
 
@@ -296,14 +283,7 @@ impl ProjectionCache {
         let pending = self.take(name, key).map_or(0, |entry| entry.pending);
         let revision = Revision(write.based_on.map_or(1, |revision| revision.0 + 1));
         let cached = write.state.map(|state| (revision, Arc::from(state)));
-        self.put(
-            name,
-            key,
-            Entry {
-                cached,
-                pending: pending + 1,
-            },
-        );
+        self.put(name, key, Entry { cached, pending: pending + 1 });
     }
 
     fn applied(&mut self, write: &whizbang_storage::Projection<'_>) {
@@ -318,9 +298,7 @@ impl ProjectionCache {
     }
 
     fn take(&mut self, perspective: &str, key: &[u8]) -> Option<Entry> {
-        self.young
-            .take(perspective, key)
-            .or_else(|| self.old.take(perspective, key))
+        self.young.take(perspective, key).or_else(|| self.old.take(perspective, key))
     }
 
     fn put(&mut self, perspective: &str, key: &[u8], entry: Entry) {

@@ -122,9 +122,7 @@ const DONE_MAX: usize = 512;
 
 impl<S: WorkStore> Pump<S> {
     pub(crate) fn new(store: S, shared: Arc<Shared>, profile: Profile, options: Options, ends: Ends) -> Self {
-        let heartbeat_every = options
-            .heartbeat_every
-            .unwrap_or(store.service().time_to_live / 3);
+        let heartbeat_every = options.heartbeat_every.unwrap_or(store.service().time_to_live / 3);
         Self {
             exchange: Exchange::new(store, new_instance(), options.storage_retry_max),
             intake: ends.intake,
@@ -151,16 +149,8 @@ impl<S: WorkStore> Pump<S> {
 
     /// Says to the store that this instance is there. To be done once, before [`run`](Self::run).
     pub(crate) async fn join(&mut self) -> Result<(), StoreError> {
-        let Profile {
-            group,
-            subscriptions,
-            types,
-        } = &self.profile;
-        let join = Join {
-            group: group.as_deref(),
-            subscriptions,
-            types,
-        };
+        let Profile { group, subscriptions, types } = &self.profile;
+        let join = Join { group: group.as_deref(), subscriptions, types };
         let mut batch = WorkBatch::empty(self.exchange.from());
         batch.membership = Some(Membership::Join(join));
         self.exchange.once(&batch, &mut self.answer).await?;
@@ -187,20 +177,10 @@ impl<S: WorkStore> Pump<S> {
         self.follow_orders(now);
         self.gather_done(now);
         let is_handing_out = self.stopping.is_none() && self.profile.group.is_some();
-        let room = if is_handing_out {
-            self.room()
-        } else {
-            Limit {
-                messages: 0,
-                bytes: 0,
-            }
-        };
+        let room = if is_handing_out { self.room() } else { Limit { messages: 0, bytes: 0 } };
         let leave = self.may_leave();
 
-        let limit = DrainLimit {
-            records: self.messages_max,
-            bytes: self.options.batch_bytes_max,
-        };
+        let limit = DrainLimit { records: self.messages_max, bytes: self.options.batch_bytes_max };
         let intake = self.intake.drain(limit);
         let settle = self.settled.drain(limit);
         let done_is_due = self.done_since.is_some_and(|since| {
@@ -246,23 +226,15 @@ impl<S: WorkStore> Pump<S> {
                 .collect::<Vec<_>>(),
         );
         let membership = if leave {
-            let running = self
-                .stopping
-                .as_ref()
-                .map_or(&[][..], |stopping| stopping.running.as_slice());
-            Some(Membership::Leave {
-                running: arena.alloc_slice_copy(running),
-            })
+            let running = self.stopping.as_ref().map_or(&[][..], |stopping| stopping.running.as_slice());
+            Some(Membership::Leave { running: arena.alloc_slice_copy(running) })
         } else if !releases.is_empty() {
             Some(Membership::Release(releases))
         } else {
             plan.heartbeat.then_some(Membership::Heartbeat)
         };
         let subscriptions = self.flows.subscriptions();
-        let numbered = self
-            .operations
-            .iter()
-            .filter_map(|order| order.what.with_numbers(subscriptions));
+        let numbered = self.operations.iter().filter_map(|order| order.what.with_numbers(subscriptions));
         let operations: &[Operation<'_>] = arena.alloc_slice_fill_iter(numbered.collect::<Vec<_>>());
         let mut read = bumpalo::collections::Vec::new_in(&arena);
         self.flows.reads(room, now, |one: Read| read.push(one));
@@ -340,9 +312,7 @@ impl<S: WorkStore> Pump<S> {
             handout: self.handouts.take(self.workers.len()),
         }
         .deliver(&batch, &parts, &mut self.answer, now);
-        let Assembled {
-            notices, positions, ..
-        } = parts;
+        let Assembled { notices, positions, .. } = parts;
         for notice in notices {
             notice_of(*notice, &mut self.hand_over, &mut self.stopping);
         }
@@ -360,34 +330,21 @@ impl<S: WorkStore> Pump<S> {
         }
         self.done_since = None;
         self.agenda.settled(positions + counted.settled);
-        self.agenda
-            .answered(&plan, now, self.answer.due.len(), self.answer.removed);
-        self.shared
-            .exchanged(batch_len, began.elapsed(), self.flows.in_flight());
+        self.agenda.answered(&plan, now, self.answer.due.len(), self.answer.removed);
+        self.shared.exchanged(batch_len, began.elapsed(), self.flows.in_flight());
         self.give_out(counted.handout);
         self.after(plan, released, now);
         if leave {
             return Turn::End { all_durable: true };
         }
-        if self.answer.evicted {
-            Turn::Rejoin
-        } else {
-            Turn::GoOn
-        }
+        if self.answer.evicted { Turn::Rejoin } else { Turn::GoOn }
     }
 
     /// What may be handed out on top of what workers hold already.
     fn room(&mut self) -> Limit {
         let in_flight = self.flows.in_flight();
-        let bytes = self
-            .options
-            .in_flight_bytes_max
-            .saturating_sub(self.handouts.bytes());
-        let messages = if bytes == 0 {
-            0
-        } else {
-            self.options.in_flight_max.saturating_sub(in_flight)
-        };
+        let bytes = self.options.in_flight_bytes_max.saturating_sub(self.handouts.bytes());
+        let messages = if bytes == 0 { 0 } else { self.options.in_flight_max.saturating_sub(in_flight) };
         Limit {
             messages: messages.min(self.options.batch_messages_max),
             bytes: bytes.min(self.options.batch_bytes_max),
@@ -396,10 +353,7 @@ impl<S: WorkStore> Pump<S> {
 
     /// Takes in what was handled without a result; as long as there is nothing else, that waits a little for company.
     fn gather_done(&mut self, now: Instant) {
-        let drained = self.settled.drain(DrainLimit {
-            records: self.messages_max,
-            bytes: usize::MAX,
-        });
+        let drained = self.settled.drain(DrainLimit { records: self.messages_max, bytes: usize::MAX });
         let mut done = false;
         for record in drained.records() {
             if !matches!(record.header(), Settlement::Done { .. }) {
@@ -411,12 +365,7 @@ impl<S: WorkStore> Pump<S> {
             return;
         }
         for record in drained.records() {
-            if let Settlement::Done {
-                flow,
-                partition,
-                epoch,
-                position,
-            } = *record.header()
+            if let Settlement::Done { flow, partition, epoch, position } = *record.header()
                 && self.flows.done(flow as usize, partition, epoch, position)
             {
                 self.flows.settled(partition, epoch);
@@ -453,8 +402,7 @@ impl<S: WorkStore> Pump<S> {
         }
         if let Some(membership) = self.answer.membership.take() {
             self.take_note(&membership);
-            self.agenda
-                .told(now, membership.arrivals_waiting, membership.next_due);
+            self.agenda.told(now, membership.arrivals_waiting, membership.next_due);
             self.give_back(membership.give_back, now);
             self.flows.ask_paused_again();
         } else if plan.heartbeat {
@@ -470,23 +418,21 @@ impl<S: WorkStore> Pump<S> {
     /// Brings the partitions in line with what the store says is owned.
     fn take_note(&mut self, membership: &MembershipAnswer) {
         let (workers, hand_over, agenda) = (&self.workers, &mut self.hand_over, &mut self.agenda);
-        self.flows
-            .owned(membership, Instant::now(), |change| match change {
-                Change::Gained(partition) => {
-                    tracing::debug!(%partition, "gained");
-                    // Its last owner may have left suspects, or parked work that is due.
-                    agenda.due_now();
-                    agenda.arrivals_wait();
-                }
-                Change::Lost(partition) => {
-                    tracing::debug!(%partition, "given away");
-                    hand_over.gone(partition);
-                    let worker = &workers[worker_of(partition, workers.len())];
-                    let _ = worker.send(ToWorker::Forget(Scope::One(partition)));
-                }
-            });
-        self.shared
-            .with_health(|health| health.partitions_owned = membership.owned.len());
+        self.flows.owned(membership, Instant::now(), |change| match change {
+            Change::Gained(partition) => {
+                tracing::debug!(%partition, "gained");
+                // Its last owner may have left suspects, or parked work that is due.
+                agenda.due_now();
+                agenda.arrivals_wait();
+            }
+            Change::Lost(partition) => {
+                tracing::debug!(%partition, "given away");
+                hand_over.gone(partition);
+                let worker = &workers[worker_of(partition, workers.len())];
+                let _ = worker.send(ToWorker::Forget(Scope::One(partition)));
+            }
+        });
+        self.shared.with_health(|health| health.partitions_owned = membership.owned.len());
     }
 
     /// Starts to give so many partitions back, those already on their way included.
@@ -495,8 +441,7 @@ impl<S: WorkStore> Pump<S> {
         let chosen: Vec<_> = self.flows.keepable().take(more).collect();
         for (partition, epoch) in chosen {
             self.flows.give_back(partition);
-            self.hand_over
-                .begin(partition, epoch, now, self.options.give_back_within);
+            self.hand_over.begin(partition, epoch, now, self.options.give_back_within);
             let worker = &self.workers[worker_of(partition, self.workers.len())];
             let _ = worker.send(ToWorker::Quieten(Scope::One(partition)));
         }
@@ -505,10 +450,9 @@ impl<S: WorkStore> Pump<S> {
     /// The store found a batch too large: the next one is half of it.
     fn take_less(&mut self, units: usize, appends: usize) -> Turn {
         if self.messages_max == 1 {
-            self.shared
-                .broke(&StoreError::NotApplied(whizbang_storage::NotApplied::Failed(
-                    format!("a batch of {units} units and {appends} messages cannot be made smaller").into(),
-                )));
+            self.shared.broke(&StoreError::NotApplied(whizbang_storage::NotApplied::Failed(
+                format!("a batch of {units} units and {appends} messages cannot be made smaller").into(),
+            )));
             return Turn::End { all_durable: false };
         }
         self.messages_max = (self.messages_max / 2).max(1);
@@ -520,9 +464,7 @@ impl<S: WorkStore> Pump<S> {
         tracing::warn!("evicted: joining again under a new id");
         self.incarnation += 1;
         for worker in &self.workers {
-            let _ = worker.send(ToWorker::Reborn {
-                incarnation: self.incarnation,
-            });
+            let _ = worker.send(ToWorker::Reborn { incarnation: self.incarnation });
         }
         self.flows.clear();
         self.hand_over.clear();
@@ -536,11 +478,7 @@ impl<S: WorkStore> Pump<S> {
                 Err(error) => self.shared.storage_failed(&error),
             }
             self.follow_orders(Instant::now());
-            if self
-                .stopping
-                .as_ref()
-                .is_some_and(|stopping| Instant::now() >= stopping.deadline)
-            {
+            if self.stopping.as_ref().is_some_and(|stopping| Instant::now() >= stopping.deadline) {
                 break;
             }
             tokio::time::sleep(wait).await;
@@ -559,8 +497,7 @@ impl<S: WorkStore> Pump<S> {
         self.operations.extend(orders.operations);
         // What names a subscription that was not joined is dropped, which its caller sees.
         let subscriptions = self.flows.subscriptions();
-        self.operations
-            .retain(|order| order.what.with_numbers(subscriptions).is_some());
+        self.operations.retain(|order| order.what.with_numbers(subscriptions).is_some());
         if let Some(StopRequest { deadline, done }) = orders.stop
             && self.stopping.is_none()
         {
@@ -570,13 +507,7 @@ impl<S: WorkStore> Pump<S> {
                 let _ = worker.send(ToWorker::Quieten(Scope::All));
             }
             let busy = self.workers.len();
-            self.stopping = Some(Stopping {
-                deadline,
-                done,
-                abandoned: false,
-                busy,
-                running: Vec::new(),
-            });
+            self.stopping = Some(Stopping { deadline, done, abandoned: false, busy, running: Vec::new() });
         }
         let workers = &self.workers;
         self.hand_over.overdue(now, |partition| {
@@ -609,22 +540,13 @@ impl<S: WorkStore> Pump<S> {
     /// Rests until there is something to do.
     async fn rest(&mut self) {
         let mut until = self.agenda.wake_at();
-        let stop = self
-            .stopping
-            .as_ref()
-            .filter(|stopping| !stopping.abandoned)
-            .map(|stopping| stopping.deadline);
+        let stop =
+            self.stopping.as_ref().filter(|stopping| !stopping.abandoned).map(|stopping| stopping.deadline);
         let done = self.done_since.map(|since| since + DONE_LINGERS);
         // While stopping, workers that went away with their runtime are not heard of.
-        let look = self
-            .stopping
-            .is_some()
-            .then(|| Instant::now() + Duration::from_millis(20));
+        let look = self.stopping.is_some().then(|| Instant::now() + Duration::from_millis(20));
         let hold = self.flows.hold_until(Instant::now());
-        for other in [stop, done, look, hold, self.hand_over.next_deadline()]
-            .into_iter()
-            .flatten()
-        {
+        for other in [stop, done, look, hold, self.hand_over.next_deadline()].into_iter().flatten() {
             until = until.min(other);
         }
         let (intake, settled, shared) = (&self.intake, &self.settled, &self.shared);
@@ -640,13 +562,7 @@ impl<S: WorkStore> Pump<S> {
     }
 
     fn end(self, all_durable: bool) {
-        let Self {
-            exchange,
-            stopping,
-            shared,
-            workers,
-            ..
-        } = self;
+        let Self { exchange, stopping, shared, workers, .. } = self;
         // Who waits for the end may open the store's file next.
         drop(exchange);
         shared.with_health(|health| {
@@ -656,16 +572,8 @@ impl<S: WorkStore> Pump<S> {
         });
         shared.replies.abandon();
         drop(workers);
-        if let Some(Stopping {
-            done: Some(done),
-            running,
-            ..
-        }) = stopping
-        {
-            let _ = done.send(Stopped {
-                cancelled: running.len(),
-                all_durable,
-            });
+        if let Some(Stopping { done: Some(done), running, .. }) = stopping {
+            let _ = done.send(Stopped { cancelled: running.len(), all_durable });
         }
     }
 }
@@ -692,9 +600,7 @@ fn notice_of(notice: Settlement, hand_over: &mut HandOver, stopping: &mut Option
             Some(stopping) => stopping.running.push(running),
             None => hand_over.still_running(running),
         },
-        Settlement::Quiet {
-            scope: Scope::One(partition),
-        } => hand_over.quiet(partition),
+        Settlement::Quiet { scope: Scope::One(partition) } => hand_over.quiet(partition),
         Settlement::Quiet { scope: Scope::All } => {
             if let Some(stopping) = stopping {
                 stopping.busy = stopping.busy.saturating_sub(1);

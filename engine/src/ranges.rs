@@ -63,9 +63,7 @@ mod tests {
 
     fn joined(pushes: &[(u64, u64)]) -> Vec<(u64, u64)> {
         let mut ranges = Ranges::default();
-        pushes
-            .iter()
-            .for_each(|&(first, last)| ranges.push(Position(first), Position(last)));
+        pushes.iter().for_each(|&(first, last)| ranges.push(Position(first), Position(last)));
         let mut out = Vec::new();
         ranges.drain(|first, last| out.push((first.0, last.0)));
         assert!(ranges.is_empty());
@@ -79,10 +77,7 @@ mod tests {
 
     #[test]
     fn gaps_stay_and_disorder_is_sorted() {
-        assert_eq!(
-            joined(&[(5, 6), (1, 2), (9, 9), (3, 3)]),
-            [(1, 3), (5, 6), (9, 9)]
-        );
+        assert_eq!(joined(&[(5, 6), (1, 2), (9, 9), (3, 3)]), [(1, 3), (5, 6), (9, 9)]);
         assert_eq!(joined(&[(4, 3)]), []);
     }
 

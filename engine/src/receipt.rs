@@ -30,17 +30,12 @@ pub(crate) struct Stored {
 impl Stored {
     pub(crate) fn of(answer: &AppendAnswer) -> Self {
         match *answer {
-            AppendAnswer::Stored {
-                position, version, ..
-            } => Self {
-                position: Some(position),
-                version,
-                duplicate: None,
-            },
-            AppendAnswer::Duplicate { first, body } => Self {
-                duplicate: Some((first, body)),
-                ..Self::default()
-            },
+            AppendAnswer::Stored { position, version, .. } => {
+                Self { position: Some(position), version, duplicate: None }
+            }
+            AppendAnswer::Duplicate { first, body } => {
+                Self { duplicate: Some((first, body)), ..Self::default() }
+            }
             AppendAnswer::Arrived | AppendAnswer::Refused(_) => Self::default(),
         }
     }
@@ -62,12 +57,7 @@ pub enum Handled {
 
 impl Receipt {
     pub(crate) fn new(id: MessageId, stream: Option<StreamId>, stored: Stored, shared: Arc<Shared>) -> Self {
-        Self {
-            id,
-            stream,
-            stored,
-            shared,
-        }
+        Self { id, stream, stored, shared }
     }
 
     /// The message's id.
@@ -117,9 +107,6 @@ impl Receipt {
 
 impl std::fmt::Debug for Receipt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receipt")
-            .field("id", &self.id)
-            .field("stored", &self.stored)
-            .finish_non_exhaustive()
+        f.debug_struct("Receipt").field("id", &self.id).field("stored", &self.stored).finish_non_exhaustive()
     }
 }

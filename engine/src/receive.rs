@@ -7,20 +7,18 @@
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Sleep;
 use tracing::Instrument;
 use whizbang_storage::{Condition, DeadReason, Limits, Origin, Partition, Position};
 
 use crate::context::Context;
 use crate::dispatch::{Dispatcher, Kind, ReceptorOptions, Routed};
-use crate::failure::{Failure, Verdict};
+use crate::failure::Verdict;
 use crate::handout::Handout;
 use crate::intake::panic_text;
 use crate::lanes::{LaneKey, Lanes, Step, Work};
@@ -28,6 +26,7 @@ use crate::projection::{Loader, Projections};
 use crate::pump::ToWorker;
 use crate::settle::{How, NotSent, Scope, SettleRing, Settlement, UnitHead, delivery};
 use crate::unit::{Unit, UnitView};
+use crate::waiting::{Ended, Handled, Happened, Slot, Waiting, WaitingInner, poll_slot};
 
 /// What a worker is made of.
 pub(crate) struct Worker<D> {
@@ -42,32 +41,12 @@ pub(crate) struct Worker<D> {
     pub(crate) detach_after: Duration,
 }
 
-/// How a handler ended.
-pub(crate) enum Ended {
-    /// It was handled, or nobody here wants it.
-    Done,
-    /// Its payload is not what its type says.
-    Undecodable(String),
-    /// Its receptor failed.
-    Failed(Failure),
-}
-
-/// A handler's end, and what it produced.
-struct Handled {
-    ended: Ended,
-    unit: Box<Unit>,
-}
-
 /// Gives one message to its receptors. Plain ones have run when this is polled for the first time.
 async fn handle<D: Dispatcher>(dispatcher: Arc<D>, kind: Kind, work: Work, mut unit: Box<Unit>) -> Handled {
     let span = span_of(&work);
     let ended = async {
-        let routed = dispatcher.route(
-            work.flow as usize,
-            kind,
-            &work.handed(),
-            Context::collecting(&mut unit),
-        );
+        let routed =
+            dispatcher.route(work.flow as usize, kind, &work.handed(), Context::collecting(&mut unit));
         // A handler that waits does not keep the page of its neighbours.
         drop(work);
         match routed {
@@ -164,77 +143,6 @@ struct Running<D, S, F> {
     scratch: Vec<u8>,
 }
 
-/// Where a handler's future lies; the box is used again.
-type Slot<F> = Pin<Box<Option<F>>>;
-
-/// A handler that has to wait.
-struct Waiting<F> {
-    // Taken out when something has happened to it.
-    inner: Option<WaitingInner<F>>,
-}
-
-struct WaitingInner<F> {
-    slot: Slot<F>,
-    alarm: Pin<Box<Sleep>>,
-    cancelled: oneshot::Receiver<()>,
-    key: LaneKey,
-    position: Position,
-    deadline: Instant,
-    detached: bool,
-    /// It came from the log's flow, so it can be taken out of it.
-    detach_at: Option<Instant>,
-}
-
-/// What happened to a handler that waited.
-enum Happened {
-    Finished(Handled),
-    Panicked(String),
-    RunsLong,
-    OverDeadline,
-    Cancelled,
-}
-
-impl<F: Future<Output = Handled>> Future for Waiting<F> {
-    type Output = (Happened, WaitingInner<F>);
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let inner = self
-            .inner
-            .as_mut()
-            .expect("a handler is not polled after something happened to it");
-        let happened = if Pin::new(&mut inner.cancelled).poll(cx).is_ready() {
-            Happened::Cancelled
-        } else if let Some(happened) = poll_slot(&mut inner.slot, cx) {
-            happened
-        } else if inner.alarm.as_mut().poll(cx).is_ready() {
-            if inner.deadline <= Instant::now() {
-                Happened::OverDeadline
-            } else {
-                Happened::RunsLong
-            }
-        } else {
-            return Poll::Pending;
-        };
-        let inner = self.inner.take().expect("it was there a moment ago");
-        Poll::Ready((happened, inner))
-    }
-}
-
-// The future itself never moves: it is pinned in its box.
-impl<F> Unpin for Waiting<F> {}
-
-fn poll_slot<F: Future<Output = Handled>>(slot: &mut Slot<F>, cx: &mut TaskContext<'_>) -> Option<Happened> {
-    let future = slot.as_mut().as_pin_mut().expect("a slot in use holds a future");
-    match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-        Ok(Poll::Pending) => None,
-        Ok(Poll::Ready(handled)) => Some(Happened::Finished(handled)),
-        Err(panic) => Some(Happened::Panicked(format!(
-            "the receptor panicked: {}",
-            panic_text(&*panic)
-        ))),
-    }
-}
-
 /// What a worker waits for.
 enum Event<F> {
     Told(ToWorker),
@@ -271,11 +179,7 @@ where
             if let Poll::Ready(Some((happened, inner))) = self.waiting.poll_next_unpin(cx) {
                 return Poll::Ready(Event::Happened(happened, inner));
             }
-            if is_busy {
-                Poll::Ready(Event::Nothing)
-            } else {
-                Poll::Pending
-            }
+            if is_busy { Poll::Ready(Event::Nothing) } else { Poll::Pending }
         })
         .await
     }
@@ -295,10 +199,7 @@ where
                 Ok(())
             }
             ToWorker::Abandon(scope) => {
-                let running: Vec<_> = self
-                    .lanes
-                    .running_in(|partition| scope.holds(partition))
-                    .collect();
+                let running: Vec<_> = self.lanes.running_in(|partition| scope.holds(partition)).collect();
                 self.lanes.forget(|partition| scope.holds(partition));
                 for running in running {
                     self.send(Settlement::StillRunning(running), &[]).await?;
@@ -332,10 +233,7 @@ where
             return Ok(());
         }
         let lanes = &self.lanes;
-        let quiet: Vec<_> = self
-            .asked
-            .extract_if(.., |scope| !lanes.is_busy(|p| scope.holds(p)))
-            .collect();
+        let quiet: Vec<_> = self.asked.extract_if(.., |scope| !lanes.is_busy(|p| scope.holds(p))).collect();
         for scope in quiet {
             if scope == Scope::All {
                 // Still true later: an engine that stops begins nothing again.
@@ -371,12 +269,7 @@ where
                 }
                 self.at += 1;
                 begun += 1;
-                let work = Work {
-                    handout: Arc::clone(&handout),
-                    index,
-                    flow,
-                    conflicts: 0,
-                };
+                let work = Work { handout: Arc::clone(&handout), index, flow, conflicts: 0 };
                 if self.is_quiet(work.handed().partition) {
                     continue;
                 }
@@ -409,15 +302,7 @@ where
         }
         if let Some(work) = answered.refused {
             let text = "the store cannot take what the receptor produced";
-            self.settle(
-                work,
-                How::Dead {
-                    reason: DeadReason::Rejected,
-                },
-                text,
-                None,
-            )
-            .await?;
+            self.settle(work, How::Dead { reason: DeadReason::Rejected }, text, None).await?;
         }
         self.next_in(answered.key).await
     }
@@ -452,15 +337,7 @@ where
         let handed = work.handed();
         if handed.condition == Condition::Damaged {
             let text = "the stored row could not be read back";
-            self.settle(
-                work,
-                How::Dead {
-                    reason: DeadReason::Damaged,
-                },
-                text,
-                None,
-            )
-            .await?;
+            self.settle(work, How::Dead { reason: DeadReason::Damaged }, text, None).await?;
             return Ok(key);
         }
         let Some(kind) = D::resolve(handed.type_name) else {
@@ -473,47 +350,27 @@ where
         };
         if work.conflicts > CONFLICTS_MAX {
             let how = again(options, handed.attempt);
-            self.settle(
-                work,
-                how,
-                "every try was in conflict with what others wrote",
-                None,
-            )
-            .await?;
+            self.settle(work, how, "every try was in conflict with what others wrote", None).await?;
             return Ok(key);
         }
         let now = Instant::now();
         let deadline = now + options.deadline;
-        let mut unit = self
-            .units
-            .pop()
-            .unwrap_or_else(|| Box::new(Unit::new(self.limits, self.worker.unit_bytes_max)));
+        let mut unit =
+            self.units.pop().unwrap_or_else(|| Box::new(Unit::new(self.limits, self.worker.unit_bytes_max)));
         unit.set_projections(&self.projections);
         if let Err(error) = unit.begin(&handed, Some(deadline)) {
             let text = error.to_string();
-            self.settle(
-                work,
-                How::Dead {
-                    reason: DeadReason::Undecodable,
-                },
-                &text,
-                None,
-            )
-            .await?;
+            self.settle(work, How::Dead { reason: DeadReason::Undecodable }, &text, None).await?;
             return Ok(key);
         }
         let (position, origin) = (handed.position, handed.origin);
         let mut slot = self.slots.pop().unwrap_or_else(|| Box::pin(None));
         // Calling the receptor is part of running it: a plain one does all its work right here.
-        let started = catch_unwind(AssertUnwindSafe(|| {
-            slot.set(Some((self.start)(kind, work.clone(), unit)))
-        }));
+        let started =
+            catch_unwind(AssertUnwindSafe(|| slot.set(Some((self.start)(kind, work.clone(), unit)))));
         let happened = match started {
             Ok(()) => poll_slot(&mut slot, &mut TaskContext::from_waker(Waker::noop())),
-            Err(panic) => Some(Happened::Panicked(format!(
-                "the receptor panicked: {}",
-                panic_text(&*panic)
-            ))),
+            Err(panic) => Some(Happened::Panicked(format!("the receptor panicked: {}", panic_text(&*panic)))),
         };
         match happened {
             Some(happened) => {
@@ -526,16 +383,8 @@ where
                 let alarm_at = detach_at.map_or(deadline, |at| at.min(deadline));
                 let alarm = Box::pin(tokio::time::sleep_until(alarm_at.into()));
                 let detached = false;
-                let inner = WaitingInner {
-                    slot,
-                    alarm,
-                    cancelled,
-                    key,
-                    position,
-                    deadline,
-                    detached,
-                    detach_at,
-                };
+                let inner =
+                    WaitingInner { slot, alarm, cancelled, key, position, deadline, detached, detach_at };
                 // Polled once more by the set, this time with a waker.
                 self.waiting.push(Waiting { inner: Some(inner) });
                 self.lanes.running(work, cancel);
@@ -561,21 +410,13 @@ where
             self.waiting.push(Waiting { inner: Some(inner) });
             return Ok(());
         }
-        let WaitingInner {
-            slot,
-            position,
-            detached,
-            ..
-        } = inner;
+        let WaitingInner { slot, position, detached, .. } = inner;
         self.recycle(slot);
         if let Happened::Cancelled = happened {
             return Ok(());
         }
-        let work = if detached {
-            self.lanes.finished_detached(key, position)
-        } else {
-            self.lanes.finished(key)
-        };
+        let work =
+            if detached { self.lanes.finished_detached(key, position) } else { self.lanes.finished(key) };
         if let Some(work) = work {
             self.conclude(work, happened, detached).await?;
         }
@@ -586,20 +427,14 @@ where
     async fn conclude(&mut self, work: Work, happened: Happened, detached: bool) -> Result<(), PumpGone> {
         let handed = work.handed();
         let kind = D::resolve(handed.type_name);
-        let options = kind
-            .and_then(|kind| D::options(work.flow as usize, kind))
-            .unwrap_or(&ReceptorOptions::DEFAULT);
+        let options =
+            kind.and_then(|kind| D::options(work.flow as usize, kind)).unwrap_or(&ReceptorOptions::DEFAULT);
         let retry = || again(options, handed.attempt);
         let (how, text, unit) = match happened {
             Happened::Finished(Handled { ended, unit }) => {
                 let (how, text) = match ended {
                     Ended::Done => (How::Done, String::new()),
-                    Ended::Undecodable(text) => (
-                        How::Dead {
-                            reason: DeadReason::Undecodable,
-                        },
-                        text,
-                    ),
+                    Ended::Undecodable(text) => (How::Dead { reason: DeadReason::Undecodable }, text),
                     Ended::Failed(failure) => {
                         let how = match failure.verdict() {
                             Verdict::Retry => retry(),
@@ -607,9 +442,7 @@ where
                                 How::Retry { after }
                             }
                             Verdict::RetryIn(_) => retry(),
-                            Verdict::Dead => How::Dead {
-                                reason: DeadReason::Rejected,
-                            },
+                            Verdict::Dead => How::Dead { reason: DeadReason::Rejected },
                         };
                         (how, failure.to_string())
                     }
@@ -619,10 +452,7 @@ where
             Happened::Panicked(text) => (retry(), text, None),
             Happened::OverDeadline => (
                 retry(),
-                format!(
-                    "cancelled: it ran longer than its deadline of {:?}",
-                    options.deadline
-                ),
+                format!("cancelled: it ran longer than its deadline of {:?}", options.deadline),
                 None,
             ),
             Happened::RunsLong | Happened::Cancelled => return Ok(()),
@@ -708,11 +538,7 @@ where
     }
 
     async fn send(&mut self, settlement: Settlement, payload: &[u8]) -> Result<(), PumpGone> {
-        self.worker
-            .ring
-            .send(settlement, payload)
-            .await
-            .map_err(|_| PumpGone)
+        self.worker.ring.send(settlement, payload).await.map_err(|_| PumpGone)
     }
 
     fn give_back_unit(&mut self, unit: Option<Box<Unit>>) {
@@ -737,13 +563,9 @@ where
 fn again(options: &ReceptorOptions, attempt: u32) -> How {
     // The store counts too, up to what the subscription's most patient receptor takes.
     if attempt >= options.attempts_max {
-        How::Dead {
-            reason: DeadReason::AttemptsExhausted,
-        }
+        How::Dead { reason: DeadReason::AttemptsExhausted }
     } else {
-        How::Retry {
-            after: options.retry_after(attempt, fastrand::f32()),
-        }
+        How::Retry { after: options.retry_after(attempt, fastrand::f32()) }
     }
 }
 

@@ -1,24 +1,25 @@
-//! The ways in: single messages, groups, and publishers with a ring of their own.
+//! The ways in: single messages, and those of which more is to be said.
 
 use std::future::Future;
-use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use whizbang_lockfree::{self as lockfree, NoRing, Producers, PushError, Rejected, Room, Visit};
+use whizbang_lockfree::{self as lockfree, NoRing, Producers, PushError};
 use whizbang_storage::{MessageId, StreamId};
 
 use crate::dispatch::{Dispatcher, HasOneReceptorIn};
+use crate::door::{accept_waiting, accept_with, enter, enter_unit, enter_waiting, of_emit, of_push, stored};
 use crate::engine::Engine;
-use crate::intake::{Encoding, Envelope, Header, PlainSink, What, with_scratch};
-use crate::message::{Event, Message, is_plain, next_message_id};
+use crate::intake::{Header, PlainSink};
+use crate::message::{Event, Message};
+use crate::publisher::Publisher;
 use crate::receipt::{Receipt, Stored};
-use crate::replies::{Refused, Replies, UnitReply};
+use crate::replies::{Refused, UnitReply};
 use crate::shared::Shared;
-use crate::unit::{EmitError, EmitOptions, Unit};
+use crate::unit::{EmitOptions, Unit};
 
 /// Why a message was not accepted, or not stored. What the caller would lose comes back.
 #[derive(thiserror::Error)]
@@ -52,10 +53,9 @@ impl<M> std::fmt::Debug for SendError<M> {
         match self {
             Self::Full(_) => f.write_str("Full(_)"),
             Self::Closed(_) => f.write_str("Closed(_)"),
-            Self::TooLarge { bytes_max, .. } => f
-                .debug_struct("TooLarge")
-                .field("bytes_max", bytes_max)
-                .finish_non_exhaustive(),
+            Self::TooLarge { bytes_max, .. } => {
+                f.debug_struct("TooLarge").field("bytes_max", bytes_max).finish_non_exhaustive()
+            }
             Self::Refused(why) => f.debug_tuple("Refused").field(why).finish(),
             Self::Unanswered => f.write_str("Unanswered"),
         }
@@ -96,9 +96,9 @@ impl<M> From<NotStored> for SendError<M> {
 /// An accepted message: not durable yet, but on its way. Copied freely; [`Engine::stored`] waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket {
-    id: MessageId,
-    stream: Option<StreamId>,
-    ring: lockfree::Ticket,
+    pub(crate) id: MessageId,
+    pub(crate) stream: Option<StreamId>,
+    pub(crate) ring: lockfree::Ticket,
 }
 
 impl Ticket {
@@ -169,10 +169,7 @@ impl<D: Dispatcher> Engine<D> {
     /// [`NoRing`] when `publishers_max` of them exist.
     pub fn publisher(&self) -> Result<Publisher<D>, NoRing> {
         let ring = self.inner.shared.intake.publisher()?;
-        Ok(Publisher {
-            ring,
-            engine: self.clone(),
-        })
+        Ok(Publisher { ring, engine: self.clone() })
     }
 
     async fn accept<M: Message>(&self, message: M) -> Result<Receipt, SendError<M>> {
@@ -184,7 +181,7 @@ impl<D: Dispatcher> Engine<D> {
         &self.inner.shared.intake
     }
 
-    fn payload_bytes_max(&self) -> usize {
+    pub(crate) fn payload_bytes_max(&self) -> usize {
         self.inner.shared.limits.payload_bytes_max
     }
 }
@@ -205,14 +202,7 @@ impl<D: Dispatcher> Engine<D> {
         key: impl AsRef<[u8]>,
         command: C,
     ) -> Result<Receipt, SendError<C>> {
-        self.send_with(
-            command,
-            EmitOptions {
-                once: Some(key.as_ref()),
-                ..EmitOptions::default()
-            },
-        )
-        .await
+        self.send_with(command, EmitOptions { once: Some(key.as_ref()), ..EmitOptions::default() }).await
     }
 
     /// Publishes an event unless one message of the service had this key before. As [`send_once`](Self::send_once).
@@ -227,14 +217,7 @@ impl<D: Dispatcher> Engine<D> {
         key: impl AsRef<[u8]>,
         event: E,
     ) -> Result<Receipt, SendError<E>> {
-        self.publish_with(
-            event,
-            EmitOptions {
-                once: Some(key.as_ref()),
-                ..EmitOptions::default()
-            },
-        )
-        .await
+        self.publish_with(event, EmitOptions { once: Some(key.as_ref()), ..EmitOptions::default() }).await
     }
 
     /// Sends a command that is handled so long after it was stored. Durable when this returns.
@@ -249,14 +232,7 @@ impl<D: Dispatcher> Engine<D> {
         after: Duration,
         command: C,
     ) -> Result<Receipt, SendError<C>> {
-        self.send_with(
-            command,
-            EmitOptions {
-                due_in: Some(after),
-                ..EmitOptions::default()
-            },
-        )
-        .await
+        self.send_with(command, EmitOptions { due_in: Some(after), ..EmitOptions::default() }).await
     }
 
     /// Publishes an event that is handled so long after it was stored. Durable when this returns.
@@ -267,14 +243,7 @@ impl<D: Dispatcher> Engine<D> {
     /// # Cancel safety
     /// Dropped while it waits, the event may be stored or not.
     pub async fn publish_in<E: Event>(&self, after: Duration, event: E) -> Result<Receipt, SendError<E>> {
-        self.publish_with(
-            event,
-            EmitOptions {
-                due_in: Some(after),
-                ..EmitOptions::default()
-            },
-        )
-        .await
+        self.publish_with(event, EmitOptions { due_in: Some(after), ..EmitOptions::default() }).await
     }
 
     /// Sends a command with options: a key, a delay, headers.
@@ -364,9 +333,7 @@ impl<D: Dispatcher> Engine<D> {
         message: M,
         options: EmitOptions<'_>,
     ) -> Result<Receipt, SendError<M>> {
-        Ok(accept_waiting(self, &mut self.door(), message, options)
-            .await?
-            .await?)
+        Ok(accept_waiting(self, &mut self.door(), message, options).await?.await?)
     }
 
     async fn accept_all<M: Message>(&self, messages: Vec<M>) -> Result<Vec<Receipt>, SendError<Vec<M>>> {
@@ -389,10 +356,7 @@ impl<D: Dispatcher> Engine<D> {
         match entered {
             Err(reason) => Err(of_push(reason, messages)),
             Ok(answer) => {
-                let answers = answer
-                    .await
-                    .map_err(|_| SendError::Unanswered)?
-                    .map_err(SendError::Refused)?;
+                let answers = answer.await.map_err(|_| SendError::Unanswered)?.map_err(SendError::Refused)?;
                 let shared = &self.inner.shared;
                 let receipt = |((id, stream), answer): ((MessageId, Option<StreamId>), _)| {
                     Receipt::new(id, stream, Stored::of(&answer), Arc::clone(shared))
@@ -419,10 +383,10 @@ impl<D: Dispatcher> Engine<D> {
 #[derive(Debug)]
 #[must_use = "the message is accepted, not durable yet: await this to know"]
 pub struct Accepted {
-    id: MessageId,
-    stream: Option<StreamId>,
-    answer: oneshot::Receiver<UnitReply>,
-    shared: Arc<Shared>,
+    pub(crate) id: MessageId,
+    pub(crate) stream: Option<StreamId>,
+    pub(crate) answer: oneshot::Receiver<UnitReply>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Accepted {
@@ -445,352 +409,6 @@ impl Future for Accepted {
             Err(_) => return Poll::Ready(Err(NotStored::Unanswered)),
         };
         let stored = answers.first().map_or(Stored::default(), Stored::of);
-        Poll::Ready(Ok(Receipt::new(
-            self.id,
-            self.stream,
-            stored,
-            Arc::clone(&self.shared),
-        )))
-    }
-}
-
-/// A ring of one's own. Made by [`Engine::publisher`].
-///
-/// Its messages are stored in the order in which they were accepted. Dropped, what it accepted is still stored.
-///
-/// ```no_run
-/// # async fn example<D: whizbang::Dispatcher, E: whizbang::Event>(
-/// #     engine: whizbang::Engine<D>,
-/// #     events: Vec<E>,
-/// # ) -> Result<(), Box<dyn std::error::Error>> {
-/// let mut publisher = engine.publisher()?;
-/// let mut last = None;
-/// for event in events {
-///     last = publisher.publish(event).await.ok(); // waits only for room
-/// }
-/// if let Some(ticket) = last {
-///     engine.stored(ticket).await?; // the last one is durable, and so are all before it
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug)]
-pub struct Publisher<D> {
-    ring: lockfree::Publisher<Header, PlainSink>,
-    engine: Engine<D>,
-}
-
-impl<D: Dispatcher> Publisher<D> {
-    /// Accepts a command, waiting for room if there is none.
-    ///
-    /// # Errors
-    /// [`SendError`], never `Full`.
-    ///
-    /// # Cancel safety
-    /// Dropped while it waits for room, the command was not accepted.
-    pub async fn send<C: HasOneReceptorIn<D>>(&mut self, command: C) -> Result<Ticket, SendError<C>> {
-        let bytes_max = self.engine.payload_bytes_max();
-        enter_waiting(&mut self.ring, bytes_max, command).await
-    }
-
-    /// Accepts an event, waiting for room if there is none.
-    ///
-    /// # Errors
-    /// [`SendError`], never `Full`.
-    ///
-    /// # Cancel safety
-    /// Dropped while it waits for room, the event was not accepted.
-    pub async fn publish<E: Event>(&mut self, event: E) -> Result<Ticket, SendError<E>> {
-        let bytes_max = self.engine.payload_bytes_max();
-        enter_waiting(&mut self.ring, bytes_max, event).await
-    }
-
-    /// Accepts a command without waiting for anything.
-    ///
-    /// # Errors
-    /// [`SendError`]; the command comes back.
-    #[inline]
-    pub fn try_send<C: HasOneReceptorIn<D>>(&mut self, command: C) -> Result<Ticket, SendError<C>> {
-        enter(
-            &mut self.ring,
-            self.engine.inner.shared.limits.payload_bytes_max,
-            command,
-        )
-    }
-
-    /// Accepts an event without waiting for anything.
-    ///
-    /// # Errors
-    /// [`SendError`]; the event comes back.
-    #[inline]
-    pub fn try_publish<E: Event>(&mut self, event: E) -> Result<Ticket, SendError<E>> {
-        enter(
-            &mut self.ring,
-            self.engine.inner.shared.limits.payload_bytes_max,
-            event,
-        )
-    }
-
-    /// Accepts a command with options (a key, a delay, headers) without waiting for anything.
-    ///
-    /// # Errors
-    /// [`SendError`]; the command comes back.
-    pub fn try_send_with<C: HasOneReceptorIn<D>>(
-        &mut self,
-        command: C,
-        options: EmitOptions<'_>,
-    ) -> Result<Accepted, SendError<C>> {
-        accept_with(&self.engine, &mut self.ring, command, options)
-    }
-
-    /// Accepts an event with options (a key, a delay, headers) without waiting for anything.
-    ///
-    /// # Errors
-    /// [`SendError`]; the event comes back.
-    pub fn try_publish_with<E: Event>(
-        &mut self,
-        event: E,
-        options: EmitOptions<'_>,
-    ) -> Result<Accepted, SendError<E>> {
-        accept_with(&self.engine, &mut self.ring, event, options)
-    }
-
-    /// Accepts a command with options, waiting for room if there is none; the [`Accepted`] waits until it is durable.
-    ///
-    /// # Errors
-    /// [`SendError`], never `Full`.
-    ///
-    /// # Cancel safety
-    /// Dropped while it waits for room, the command was not accepted.
-    pub async fn send_with<C: HasOneReceptorIn<D>>(
-        &mut self,
-        command: C,
-        options: EmitOptions<'_>,
-    ) -> Result<Accepted, SendError<C>> {
-        accept_waiting(&self.engine, &mut self.ring, command, options).await
-    }
-
-    /// Accepts an event with options, waiting for room if there is none; the [`Accepted`] waits until it is durable.
-    ///
-    /// # Errors
-    /// [`SendError`], never `Full`.
-    ///
-    /// # Cancel safety
-    /// Dropped while it waits for room, the event was not accepted.
-    pub async fn publish_with<E: Event>(
-        &mut self,
-        event: E,
-        options: EmitOptions<'_>,
-    ) -> Result<Accepted, SendError<E>> {
-        accept_waiting(&self.engine, &mut self.ring, event, options).await
-    }
-}
-
-/// A stripe that is grabbed, or a ring of one's own.
-trait Door {
-    fn push(&mut self, header: Header, payload: &[u8]) -> Result<lockfree::Ticket, PushError>;
-    fn push_plain<M: Send + 'static>(
-        &mut self,
-        header: Header,
-        message: M,
-    ) -> Result<lockfree::Ticket, Rejected<M>>
-    where
-        Encoding: Visit<M, PlainSink>;
-    fn room(&self) -> Room<'_>;
-}
-
-impl Door for &Producers<Header, PlainSink> {
-    #[inline]
-    fn push(&mut self, header: Header, payload: &[u8]) -> Result<lockfree::Ticket, PushError> {
-        self.try_push(header, payload)
-    }
-
-    #[inline]
-    fn push_plain<M: Send + 'static>(
-        &mut self,
-        header: Header,
-        message: M,
-    ) -> Result<lockfree::Ticket, Rejected<M>>
-    where
-        Encoding: Visit<M, PlainSink>,
-    {
-        self.try_push_plain::<M, Encoding>(header, message)
-    }
-
-    fn room(&self) -> Room<'_> {
-        Producers::room(self)
-    }
-}
-
-impl Door for lockfree::Publisher<Header, PlainSink> {
-    #[inline]
-    fn push(&mut self, header: Header, payload: &[u8]) -> Result<lockfree::Ticket, PushError> {
-        self.try_push(header, payload)
-    }
-
-    #[inline]
-    fn push_plain<M: Send + 'static>(
-        &mut self,
-        header: Header,
-        message: M,
-    ) -> Result<lockfree::Ticket, Rejected<M>>
-    where
-        Encoding: Visit<M, PlainSink>,
-    {
-        self.try_push_plain::<M, Encoding>(header, message)
-    }
-
-    fn room(&self) -> Room<'_> {
-        lockfree::Publisher::room(self)
-    }
-}
-
-/// Puts a message into a ring: as it is when it owns nothing, encoded otherwise.
-#[inline]
-fn enter<M: Message>(
-    door: &mut impl Door,
-    payload_bytes_max: usize,
-    message: M,
-) -> Result<Ticket, SendError<M>> {
-    let envelope = Envelope::of(&message, next_message_id());
-    let header = Header {
-        what: What::Message(envelope),
-    };
-    let Envelope { id, stream, .. } = envelope;
-    if const { is_plain::<M>() } {
-        // It has no destructor, so the wrapper withholds nothing; it is there for the types that never come here.
-        return match door.push_plain(header, ManuallyDrop::new(message)) {
-            Ok(ring) => Ok(Ticket { id, stream, ring }),
-            Err(Rejected { message, reason }) => Err(of_push(reason, ManuallyDrop::into_inner(message))),
-        };
-    }
-    let pushed = with_scratch(|scratch| match message.encode(scratch) {
-        Err(error) => Err(NotEntered::Encoding(error.to_string())),
-        Ok(()) if scratch.len() > payload_bytes_max => Err(NotEntered::Pushing(PushError::TooLarge {
-            bytes_max: payload_bytes_max,
-        })),
-        Ok(()) => door.push(header, scratch).map_err(NotEntered::Pushing),
-    });
-    match pushed {
-        Ok(ring) => Ok(Ticket { id, stream, ring }),
-        Err(NotEntered::Pushing(reason)) => Err(of_push(reason, message)),
-        Err(NotEntered::Encoding(text)) => Err(SendError::Refused(Refused::Encoding(text))),
-    }
-}
-
-enum NotEntered {
-    Encoding(String),
-    Pushing(PushError),
-}
-
-async fn enter_waiting<M: Message>(
-    door: &mut impl Door,
-    payload_bytes_max: usize,
-    message: M,
-) -> Result<Ticket, SendError<M>> {
-    let mut message = message;
-    loop {
-        match enter(door, payload_bytes_max, message) {
-            Err(SendError::Full(back)) => message = back,
-            entered => return entered,
-        }
-        door.room().await;
-    }
-}
-
-/// Puts a message with options into a ring, as a unit of its own.
-fn accept_with<D: Dispatcher, M: Message>(
-    engine: &Engine<D>,
-    door: &mut impl Door,
-    message: M,
-    options: EmitOptions<'_>,
-) -> Result<Accepted, SendError<M>> {
-    let shared = &engine.inner.shared;
-    let mut unit = engine.unit();
-    let emitted = unit.emit(&message, options);
-    let entered = emitted.map(|id| (id, enter_unit(door, &shared.replies, &unit)));
-    engine.keep(unit);
-    match entered {
-        Err(error) => Err(of_emit(error, message)),
-        Ok((_, Err(reason))) => Err(of_push(reason, message)),
-        Ok((id, Ok(answer))) => Ok(Accepted {
-            id,
-            stream: message.stream(),
-            answer,
-            shared: Arc::clone(shared),
-        }),
-    }
-}
-
-async fn accept_waiting<D: Dispatcher, M: Message>(
-    engine: &Engine<D>,
-    door: &mut impl Door,
-    message: M,
-    options: EmitOptions<'_>,
-) -> Result<Accepted, SendError<M>> {
-    let mut message = message;
-    loop {
-        match accept_with(engine, door, message, options) {
-            Err(SendError::Full(back)) => message = back,
-            accepted => return accepted,
-        }
-        door.room().await;
-    }
-}
-
-fn enter_unit(
-    door: &mut impl Door,
-    replies: &Replies,
-    unit: &Unit,
-) -> Result<oneshot::Receiver<UnitReply>, PushError> {
-    let (slot, answer) = replies.open();
-    match door.push(
-        Header {
-            what: What::Group { slot },
-        },
-        unit.record(),
-    ) {
-        Ok(_) => Ok(answer),
-        Err(reason) => {
-            replies.close(slot);
-            Err(reason)
-        }
-    }
-}
-
-async fn stored(shared: &Arc<Shared>, ticket: Ticket) -> Result<Receipt, NotStored> {
-    let Ticket { id, stream, ring } = ticket;
-    shared
-        .intake
-        .answered(ring)
-        .await
-        .map_err(|_| NotStored::Unanswered)?;
-    match shared.replies.refusal(ring) {
-        Some(why) => Err(NotStored::Refused(why)),
-        None => Ok(Receipt::new(id, stream, Stored::default(), Arc::clone(shared))),
-    }
-}
-
-fn of_push<M>(reason: PushError, message: M) -> SendError<M> {
-    match reason {
-        PushError::Full => SendError::Full(message),
-        PushError::Closed => SendError::Closed(message),
-        PushError::TooLarge { bytes_max } => SendError::TooLarge { message, bytes_max },
-    }
-}
-
-fn of_emit<M>(error: EmitError, message: M) -> SendError<M> {
-    use whizbang_storage::Refusal::PayloadTooLarge;
-    match error {
-        EmitError::Refused {
-            refusal: PayloadTooLarge { max, .. },
-            ..
-        } => SendError::TooLarge {
-            message,
-            bytes_max: max,
-        },
-        EmitError::UnitFull { bytes_max, .. } => SendError::TooLarge { message, bytes_max },
-        EmitError::Refused { refusal, .. } => SendError::Refused(Refused::ByStore(refusal)),
-        other => SendError::Refused(Refused::Encoding(other.to_string())),
+        Poll::Ready(Ok(Receipt::new(self.id, self.stream, stored, Arc::clone(&self.shared))))
     }
 }

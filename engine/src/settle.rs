@@ -11,12 +11,7 @@ use crate::lanes::LaneKey;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Settlement {
     /// It was handled, and nothing came of it: may be joined with its neighbours into a range.
-    Done {
-        flow: u32,
-        partition: Partition,
-        epoch: Epoch,
-        position: Position,
-    },
+    Done { flow: u32, partition: Partition, epoch: Epoch, position: Position },
     /// It is settled by itself, and its worker is told what the store said.
     Unit(UnitHead),
     /// Still running in a partition that is to be given back; it is cancelled.
@@ -55,10 +50,7 @@ pub(crate) struct UnitHead {
 
 impl UnitHead {
     pub(crate) fn lane(&self) -> LaneKey {
-        LaneKey {
-            flow: self.flow,
-            lane: self.delivery.lane,
-        }
+        LaneKey { flow: self.flow, lane: self.delivery.lane }
     }
 }
 

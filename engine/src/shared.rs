@@ -116,9 +116,7 @@ impl Counters {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("health", &self.health())
-            .finish_non_exhaustive()
+        f.debug_struct("Shared").field("health", &self.health()).finish_non_exhaustive()
     }
 }
 
@@ -187,10 +185,7 @@ impl Shared {
             Some(away) => away.error = error.to_string(),
             None => {
                 tracing::warn!(%error, "exchange: the store does not answer; accepted messages wait");
-                health.storage_away = Some(StorageAway {
-                    since: Instant::now(),
-                    error: error.to_string(),
-                });
+                health.storage_away = Some(StorageAway { since: Instant::now(), error: error.to_string() });
             }
         }
     }
@@ -200,10 +195,7 @@ impl Shared {
         tracing::error!(%error, "exchange: engine and store disagree; the engine ends, nothing acknowledged is lost");
         let mut health = self.health.lock();
         health.state = State::Failed;
-        health.storage_away = Some(StorageAway {
-            since: Instant::now(),
-            error: error.to_string(),
-        });
+        health.storage_away = Some(StorageAway { since: Instant::now(), error: error.to_string() });
     }
 
     /// Asks the pump to stop. The first request counts; the `done` of any other is dropped.

@@ -262,22 +262,13 @@ impl Unit {
     /// Without a conversation, the first message that is emitted names it.
     pub fn begin_alone(&mut self, correlation: Option<CorrelationId>, deadline: Option<Instant>) {
         self.clear();
-        self.occasion = Occasion {
-            correlation,
-            attempt: 1,
-            deadline,
-            ..Occasion::default()
-        };
+        self.occasion = Occasion { correlation, attempt: 1, deadline, ..Occasion::default() };
         self.seal();
     }
 
     /// Where projections come from; kept until it is set again.
     pub fn set_projections(&mut self, projections: &Projections) {
-        if !self
-            .projections
-            .as_ref()
-            .is_some_and(|kept| kept.is_same(projections))
-        {
+        if !self.projections.as_ref().is_some_and(|kept| kept.is_same(projections)) {
             self.projections = Some(projections.clone());
         }
     }
@@ -365,13 +356,9 @@ impl Unit {
             (options.once.is_some(), HAS_DEDUP),
             (options.due_in.is_some(), HAS_DUE),
         ];
-        let has = has
-            .iter()
-            .filter(|(present, _)| *present)
-            .fold(0, |all, (_, bit)| all | bit);
+        let has = has.iter().filter(|(present, _)| *present).fold(0, |all, (_, bit)| all | bit);
 
-        self.record
-            .extend_from_slice(&[EMIT, M::KIND as u8, M::CONTENT_TYPE.0, has]);
+        self.record.extend_from_slice(&[EMIT, M::KIND as u8, M::CONTENT_TYPE.0, has]);
         self.record.extend_from_slice(&M::VERSION.to_le_bytes());
         let lengths = self.record.len();
         self.record.extend_from_slice(&[0; 16]);
@@ -389,18 +376,11 @@ impl Unit {
 
         let metadata_start = self.record.len();
         let headers = options.headers.map(Headers::view).unwrap_or_default();
-        MetadataView {
-            traceparent: self.traceparent,
-            headers,
-        }
-        .encode_into(&mut self.record);
+        MetadataView { traceparent: self.traceparent, headers }.encode_into(&mut self.record);
         let metadata_bytes = self.record.len() - metadata_start;
         if metadata_bytes > limits.metadata_bytes_max {
             let max = limits.metadata_bytes_max;
-            return Err(refused(Refusal::MetadataTooLarge {
-                bytes: metadata_bytes,
-                max,
-            }));
+            return Err(refused(Refusal::MetadataTooLarge { bytes: metadata_bytes, max }));
         }
 
         let payload_start = self.record.len();
@@ -408,10 +388,7 @@ impl Unit {
         let payload_bytes = self.record.len() - payload_start;
         if payload_bytes > limits.payload_bytes_max {
             let max = limits.payload_bytes_max;
-            return Err(refused(Refusal::PayloadTooLarge {
-                bytes: payload_bytes,
-                max,
-            }));
+            return Err(refused(Refusal::PayloadTooLarge { bytes: payload_bytes, max }));
         }
         if self.record.len() > self.bytes_max {
             return Err(self.full(name));
@@ -438,9 +415,7 @@ impl Unit {
 
     /// Where a projection that was loaded stands in `seen`.
     pub(crate) fn place_of(&self, perspective: &str, key: &[u8]) -> Option<usize> {
-        self.seen
-            .iter()
-            .position(|seen| seen.perspective == perspective && *seen.key == *key)
+        self.seen.iter().position(|seen| seen.perspective == perspective && *seen.key == *key)
     }
 
     /// Puts in a write of the projection that stands at this place of `seen`, instead of an earlier one. Without an
@@ -470,12 +445,7 @@ impl Unit {
     }
 
     fn put_write(&mut self, place: usize, encode: Option<Encode<'_>>) -> Result<(), EmitError> {
-        let Seen {
-            perspective,
-            key,
-            revision: based_on,
-            ..
-        } = &self.seen[place];
+        let Seen { perspective, key, revision: based_on, .. } = &self.seen[place];
         let (perspective, based_on, key_bytes) = (*perspective, *based_on, key.len());
         let has = (u8::from(encode.is_some()) * HAS_STATE) | (u8::from(based_on.is_some()) * HAS_REVISION);
         self.record.extend_from_slice(&[WRITE, has]);
@@ -545,21 +515,13 @@ impl Unit {
 
     #[cold]
     fn full(&self, name: &'static str) -> EmitError {
-        EmitError::UnitFull {
-            name,
-            bytes_max: self.bytes_max,
-            messages_max: self.limits.batch_messages_max,
-        }
+        EmitError::UnitFull { name, bytes_max: self.bytes_max, messages_max: self.limits.batch_messages_max }
     }
 }
 
 pub(crate) fn check_key(key: &[u8], limits: &Limits) -> Result<(), Refusal> {
     let (bytes, max) = (key.len(), limits.key_bytes_max);
-    if bytes == 0 || bytes > max {
-        Err(Refusal::Key { bytes, max })
-    } else {
-        Ok(())
-    }
+    if bytes == 0 || bytes > max { Err(Refusal::Key { bytes, max }) } else { Ok(()) }
 }
 
 /// Whether a type says of itself what the method it is given to needs.

@@ -79,15 +79,10 @@ impl Headers {
         let old_bytes = old.as_ref().map_or(0, |place| place.end - place.start);
         let bytes = self.packed.len() - old_bytes + PREFIX + name.len() + value.len();
         if bytes > Self::BYTES_MAX {
-            return Err(HeaderError::TooLarge {
-                name: name.to_owned(),
-                bytes,
-            });
+            return Err(HeaderError::TooLarge { name: name.to_owned(), bytes });
         }
         if old.is_none() && self.len() == Self::COUNT_MAX {
-            return Err(HeaderError::TooMany {
-                name: name.to_owned(),
-            });
+            return Err(HeaderError::TooMany { name: name.to_owned() });
         }
         if let Some(place) = old {
             self.packed.drain(place);
@@ -181,9 +176,7 @@ impl<'m> HeadersView<'m> {
 
     /// A copy of its own.
     pub fn to_owned(self) -> Headers {
-        Headers {
-            packed: self.packed.to_vec(),
-        }
+        Headers { packed: self.packed.to_vec() }
     }
 
     fn place_of(self, wanted: &str) -> Option<core::ops::Range<usize>> {
@@ -207,11 +200,7 @@ fn split(packed: &[u8]) -> Option<(&str, &str, &[u8])> {
     if name.is_empty() {
         return None;
     }
-    Some((
-        core::str::from_utf8(name).ok()?,
-        core::str::from_utf8(value).ok()?,
-        rest,
-    ))
+    Some((core::str::from_utf8(name).ok()?, core::str::from_utf8(value).ok()?, rest))
 }
 
 impl fmt::Debug for Headers {
@@ -244,26 +233,15 @@ mod tests {
     #[test]
     fn what_exceeds_a_bound_is_refused_and_changes_nothing() {
         let mut headers = Headers::new();
-        assert_eq!(
-            headers.set(&"n".repeat(256), ""),
-            Err(HeaderError::Name { bytes: 256 })
-        );
+        assert_eq!(headers.set(&"n".repeat(256), ""), Err(HeaderError::Name { bytes: 256 }));
         assert_eq!(headers.set("", ""), Err(HeaderError::Name { bytes: 0 }));
         let fits = "v".repeat(Headers::BYTES_MAX - PREFIX - 1);
         headers.set("k", &fits).unwrap();
         let before = headers.clone();
         let bytes = Headers::BYTES_MAX + 4;
-        assert_eq!(
-            headers.set("l", ""),
-            Err(HeaderError::TooLarge {
-                name: "l".into(),
-                bytes
-            })
-        );
+        assert_eq!(headers.set("l", ""), Err(HeaderError::TooLarge { name: "l".into(), bytes }));
         assert_eq!(headers, before);
-        headers
-            .set("k", &fits)
-            .expect("the old value makes room for the new one");
+        headers.set("k", &fits).expect("the old value makes room for the new one");
 
         let mut many = Headers::new();
         for number in 0..Headers::COUNT_MAX {
@@ -276,13 +254,9 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_headers_are_seen() {
-        for damaged in [
-            &b"\x01"[..],
-            b"\x01\x00\x00",
-            b"\x00\x00\x00",
-            b"\x01\x00\x00\xff",
-            b"\x01\x02\x00ab",
-        ] {
+        for damaged in
+            [&b"\x01"[..], b"\x01\x00\x00", b"\x00\x00\x00", b"\x01\x00\x00\xff", b"\x01\x02\x00ab"]
+        {
             assert_eq!(HeadersView::of_packed(damaged), None, "{damaged:?}");
         }
     }

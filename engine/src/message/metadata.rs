@@ -54,13 +54,7 @@ const HAS_TRACE: u8 = 1;
 impl Metadata {
     /// The metadata of the first message of a conversation, which it names.
     pub fn first(id: MessageId) -> Self {
-        Self {
-            id,
-            correlation: id.into(),
-            causation: None,
-            traceparent: None,
-            headers: Headers::new(),
-        }
+        Self { id, correlation: id.into(), causation: None, traceparent: None, headers: Headers::new() }
     }
 
     /// When the message was made, by its maker's clock, to the millisecond.
@@ -86,11 +80,7 @@ impl Metadata {
     /// Appends the stored form of what is not stored in fields of its own: trace context and headers. That is nothing
     /// at all when there are neither.
     pub fn encode_into(&self, out: &mut impl Buffer) {
-        MetadataView {
-            traceparent: self.traceparent,
-            headers: self.headers.view(),
-        }
-        .encode_into(out);
+        MetadataView { traceparent: self.traceparent, headers: self.headers.view() }.encode_into(out);
     }
 }
 
@@ -227,9 +217,6 @@ mod tests {
         assert_eq!(MetadataView::decode(&[1, 4]), Err(MetadataError::Damaged));
         assert_eq!(MetadataView::decode(&[1, 1, 0]), Err(MetadataError::Damaged));
         let no_trace = [&[1, 1][..], &[0; 25]].concat();
-        assert_eq!(
-            MetadataView::decode(&no_trace),
-            Err(MetadataError::Trace(TraceParentError::ZeroId))
-        );
+        assert_eq!(MetadataView::decode(&no_trace), Err(MetadataError::Trace(TraceParentError::ZeroId)));
     }
 }

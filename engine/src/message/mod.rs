@@ -212,16 +212,8 @@ pub fn decode_current<M: Message + serde::de::DeserializeOwned>(
     let name = M::NAME;
     match version {
         _ if version == M::VERSION => crate::codec::decode(name, content_type, bytes),
-        _ if version > M::VERSION => Err(DecodeError::TooNew {
-            name,
-            version,
-            newest: M::VERSION,
-        }),
-        _ => Err(DecodeError::TooOld {
-            name,
-            version,
-            oldest: M::VERSION,
-        }),
+        _ if version > M::VERSION => Err(DecodeError::TooNew { name, version, newest: M::VERSION }),
+        _ => Err(DecodeError::TooOld { name, version, oldest: M::VERSION }),
     }
 }
 

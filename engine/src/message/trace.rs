@@ -87,11 +87,7 @@ impl TraceParent {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "00-{:032x}-{:016x}-{:02x}",
-            self.trace, self.parent, self.flags
-        )
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.parent, self.flags)
     }
 }
 
@@ -101,12 +97,9 @@ impl FromStr for TraceParent {
     /// Reads version 00 exactly, and of a later version the part that all versions share, as the standard asks.
     fn from_str(text: &str) -> Result<Self, TraceParentError> {
         let bytes = text.as_bytes();
-        let (Some(version), Some(trace), Some(parent), Some(flags)) = (
-            bytes.get(..2),
-            bytes.get(3..35),
-            bytes.get(36..52),
-            bytes.get(53..55),
-        ) else {
+        let (Some(version), Some(trace), Some(parent), Some(flags)) =
+            (bytes.get(..2), bytes.get(3..35), bytes.get(36..52), bytes.get(53..55))
+        else {
             return Err(TraceParentError::Form);
         };
         let version = hex(version)? as u8;

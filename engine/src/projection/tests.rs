@@ -54,11 +54,7 @@ impl Shelf {
         for write in unit.view().projections() {
             let revision = Revision(write.based_on.map_or(1, |revision| revision.0 + 1));
             match write.state {
-                Some(state) => drop(
-                    content
-                        .states
-                        .insert(write.key.to_vec(), (revision, state.to_vec())),
-                ),
+                Some(state) => drop(content.states.insert(write.key.to_vec(), (revision, state.to_vec()))),
                 None => drop(content.states.remove(write.key)),
             }
         }
@@ -82,10 +78,7 @@ impl Bench {
 
     fn bounded(bytes_max: usize) -> Self {
         let shelf = Shelf::default();
-        Self {
-            projections: Projections::new(Loader::new(shelf.clone()), bytes_max),
-            shelf,
-        }
+        Self { projections: Projections::new(Loader::new(shelf.clone()), bytes_max), shelf }
     }
 
     /// A unit as for a message of this stream.
@@ -143,11 +136,7 @@ impl Bench {
         for generation in [&cache.young, &cache.old] {
             let all = || generation.by_name.values().flatten();
             let bytes: usize = all().map(|(key, entry)| entry.bytes(key)).sum();
-            assert_eq!(
-                (generation.bytes, generation.count),
-                (bytes, all().count()),
-                "the counts are right"
-            );
+            assert_eq!((generation.bytes, generation.count), (bytes, all().count()), "the counts are right");
         }
         cache.young.bytes + cache.old.bytes
     }
@@ -162,16 +151,11 @@ async fn handlers_run_ahead_of_the_store_on_each_others_states() {
         bench.projections.commit(&unit.view());
         units.push(unit);
     }
-    let based_on: Vec<_> = units
-        .iter()
-        .map(|unit| unit.view().projections().next().unwrap().based_on)
-        .collect();
+    let based_on: Vec<_> =
+        units.iter().map(|unit| unit.view().projections().next().unwrap().based_on).collect();
     assert_eq!(based_on, [None, Some(Revision(1)), Some(Revision(2))]);
     for unit in &units {
-        assert!(
-            bench.shelf.apply(unit),
-            "the store finds each based on the one before"
-        );
+        assert!(bench.shelf.apply(unit), "the store finds each based on the one before");
         bench.projections.applied(&unit.view());
     }
     assert_eq!(bench.shelf.reads(), 1, "only the first had to be read");
@@ -192,12 +176,7 @@ async fn after_a_conflict_the_state_is_read_again() {
     bench.projections.commit(&stale.view());
     // Somebody else writes it behind the cache's back.
     let key = StreamId::from_key("a").to_bytes().to_vec();
-    bench
-        .shelf
-        .0
-        .lock()
-        .states
-        .insert(key, (Revision(9), br#"{"count":40}"#.to_vec()));
+    bench.shelf.0.lock().states.insert(key, (Revision(9), br#"{"count":40}"#.to_vec()));
     assert!(!bench.shelf.apply(&stale));
     bench.projections.not_applied(&stale.view());
 
@@ -221,13 +200,8 @@ async fn a_handler_sees_what_it_saved_itself() {
     assert_eq!(cx.load::<Totals>().await.unwrap(), None);
     cx.save(&Totals { count: 6 }).unwrap();
     let view = unit.view();
-    let [write] = &view.projections().collect::<Vec<_>>()[..] else {
-        panic!("one write for one key")
-    };
-    assert_eq!(
-        (write.state, write.based_on),
-        (Some(&br#"{"count":6}"#[..]), None)
-    );
+    let [write] = &view.projections().collect::<Vec<_>>()[..] else { panic!("one write for one key") };
+    assert_eq!((write.state, write.based_on), (Some(&br#"{"count":6}"#[..]), None));
 }
 
 #[tokio::test]
@@ -257,19 +231,10 @@ async fn a_key_that_streams_share_is_one_state() {
     for unit in [&mut left, &mut right] {
         let mut cx = Context::collecting(unit);
         let totals: Totals = cx.load_key("all").await.unwrap().unwrap_or_default();
-        cx.save_key(
-            "all",
-            &Totals {
-                count: totals.count + 1,
-            },
-        )
-        .unwrap();
+        cx.save_key("all", &Totals { count: totals.count + 1 }).unwrap();
     }
     assert!(bench.shelf.apply(&left));
-    assert!(
-        !bench.shelf.apply(&right),
-        "it did not see what the other one saved: it runs again"
-    );
+    assert!(!bench.shelf.apply(&right), "it did not see what the other one saved: it runs again");
 }
 
 #[tokio::test]
@@ -277,52 +242,22 @@ async fn what_cannot_be_done_is_a_typed_error() {
     let bench = Bench::new();
     let mut unit = bench.unit(None);
     let mut cx = Context::collecting(&mut unit);
-    assert!(matches!(
-        cx.load::<Totals>().await,
-        Err(ProjectionError::NoStream { name: "totals" })
-    ));
+    assert!(matches!(cx.load::<Totals>().await, Err(ProjectionError::NoStream { name: "totals" })));
     assert!(matches!(
         cx.save_key("k", &Totals::default()),
         Err(ProjectionError::NotLoaded { name: "totals" })
     ));
-    assert!(matches!(
-        cx.load_key::<Totals>("").await,
-        Err(ProjectionError::Refused { .. })
-    ));
-    assert!(matches!(
-        cx.load_key::<Totals>([7; 600]).await,
-        Err(ProjectionError::Refused { .. })
-    ));
-    assert!(matches!(
-        Context::none().load::<Totals>().await,
-        Err(ProjectionError::NoEngine { .. })
-    ));
-    assert!(matches!(
-        Context::none().save(&Totals::default()),
-        Err(ProjectionError::NoEngine { .. })
-    ));
+    assert!(matches!(cx.load_key::<Totals>("").await, Err(ProjectionError::Refused { .. })));
+    assert!(matches!(cx.load_key::<Totals>([7; 600]).await, Err(ProjectionError::Refused { .. })));
+    assert!(matches!(Context::none().load::<Totals>().await, Err(ProjectionError::NoEngine { .. })));
+    assert!(matches!(Context::none().save(&Totals::default()), Err(ProjectionError::NoEngine { .. })));
 
-    bench
-        .shelf
-        .0
-        .lock()
-        .states
-        .insert(b"k".to_vec(), (Revision(1), b"no json".to_vec()));
-    assert!(matches!(
-        cx.load_key::<Totals>("k").await,
-        Err(ProjectionError::Decode(_))
-    ));
+    bench.shelf.0.lock().states.insert(b"k".to_vec(), (Revision(1), b"no json".to_vec()));
+    assert!(matches!(cx.load_key::<Totals>("k").await, Err(ProjectionError::Decode(_))));
     bench.shelf.0.lock().broken = true;
-    assert!(matches!(
-        cx.load_key::<Totals>("other").await,
-        Err(ProjectionError::Read(_))
-    ));
+    assert!(matches!(cx.load_key::<Totals>("other").await, Err(ProjectionError::Read(_))));
     bench.shelf.0.lock().broken = false;
-    assert_eq!(
-        cx.load_key::<Totals>("other").await.unwrap(),
-        None,
-        "an error is not remembered"
-    );
+    assert_eq!(cx.load_key::<Totals>("other").await.unwrap(), None, "an error is not remembered");
 }
 
 #[tokio::test]
@@ -381,11 +316,7 @@ async fn a_read_that_was_overtaken_by_a_commit_does_not_bring_the_old_state_back
         cx.load::<Totals>().await.unwrap()
     });
     let waker = std::task::Waker::noop();
-    assert!(
-        load.as_mut()
-            .poll(&mut std::task::Context::from_waker(waker))
-            .is_pending()
-    );
+    assert!(load.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending());
     bench.projections.commit(&ahead.view());
     assert_eq!(load.await, Some(Totals { count: 1 }));
 }

@@ -71,11 +71,7 @@ impl<'r> UnitView<'r> {
         let mut read = Reader { record, at: 0 };
         let correlation = CorrelationId::from_bytes(read.array()?);
         let causation = MessageId::from_bytes(read.array()?);
-        let counts = Counts {
-            emits: read.u32()?,
-            expects: read.u32()?,
-            writes: read.u32()?,
-        };
+        let counts = Counts { emits: read.u32()?, expects: read.u32()?, writes: read.u32()? };
         let mut seen = Counts::default();
         while read.at < record.len() {
             match read.item()? {
@@ -91,12 +87,7 @@ impl<'r> UnitView<'r> {
         if seen != counts {
             return read.wrong("another number of items");
         }
-        Ok(Self {
-            correlation,
-            causation,
-            counts,
-            items: &record[HEADER_BYTES..],
-        })
+        Ok(Self { correlation, causation, counts, items: &record[HEADER_BYTES..] })
     }
 
     /// Whether it carries nothing.
@@ -130,14 +121,7 @@ impl<'r> UnitView<'r> {
     }
 
     fn items<T, F: FnMut(Item<'r>) -> Option<T>>(&self, left: u32, pick: F) -> Items<'r, F> {
-        Items {
-            read: Reader {
-                record: self.items,
-                at: 0,
-            },
-            left: left as usize,
-            pick,
-        }
+        Items { read: Reader { record: self.items, at: 0 }, left: left as usize, pick }
     }
 }
 
@@ -155,10 +139,7 @@ impl<'r, T, F: FnMut(Item<'r>) -> Option<T>> Iterator for Items<'r, F> {
             return None;
         }
         loop {
-            let item = self
-                .read
-                .item()
-                .expect("the record was looked through when the view was made");
+            let item = self.read.item().expect("the record was looked through when the view was made");
             if let Some(picked) = (self.pick)(item) {
                 self.left -= 1;
                 return Some(picked);
@@ -224,10 +205,7 @@ impl<'r> Reader<'r> {
             EMIT => self.emit().map(Item::Emit),
             EXPECT => {
                 let stream = self.id(StreamId::from_bytes)?;
-                Ok(Item::Expect(Expected {
-                    stream,
-                    version: Version(self.u64()?),
-                }))
+                Ok(Item::Expect(Expected { stream, version: Version(self.u64()?) }))
             }
             WRITE => self.write().map(Item::Write),
             UNDONE => {
@@ -247,16 +225,8 @@ impl<'r> Reader<'r> {
         let type_version = u16::from_le_bytes(self.array()?);
         let [name, dedup, metadata, payload] = [self.u32()?, self.u32()?, self.u32()?, self.u32()?];
         let id = self.id(MessageId::from_bytes)?;
-        let stream = if has & HAS_STREAM == 0 {
-            None
-        } else {
-            Some(self.id(StreamId::from_bytes)?)
-        };
-        let due_in = if has & HAS_DUE == 0 {
-            None
-        } else {
-            Some(Duration::from_micros(self.u64()?))
-        };
+        let stream = if has & HAS_STREAM == 0 { None } else { Some(self.id(StreamId::from_bytes)?) };
+        let due_in = if has & HAS_DUE == 0 { None } else { Some(Duration::from_micros(self.u64()?)) };
         let type_name = self.text(name)?;
         let dedup = self.bytes(dedup)?;
         Ok(EmitItem {
@@ -276,20 +246,11 @@ impl<'r> Reader<'r> {
     fn write(&mut self) -> Result<Projection<'r>, UnitFormatError> {
         let has = self.u8()?;
         let [perspective, key, state] = [self.u32()?, self.u32()?, self.u32()?];
-        let based_on = if has & HAS_REVISION == 0 {
-            None
-        } else {
-            Some(Revision(self.u64()?))
-        };
+        let based_on = if has & HAS_REVISION == 0 { None } else { Some(Revision(self.u64()?)) };
         let perspective = self.text(perspective)?;
         let key = self.bytes(key)?;
         let state = self.bytes(state)?;
-        Ok(Projection {
-            perspective,
-            key,
-            based_on,
-            state: (has & HAS_STATE != 0).then_some(state),
-        })
+        Ok(Projection { perspective, key, based_on, state: (has & HAS_STATE != 0).then_some(state) })
     }
 
     fn bytes(&mut self, count: u32) -> Result<&'r [u8], UnitFormatError> {

@@ -28,10 +28,7 @@ fn id(number: u128) -> MessageId {
 }
 
 fn order(order: u64) -> OrderCreated {
-    OrderCreated {
-        order,
-        note: "ünï".to_owned(),
-    }
+    OrderCreated { order, note: "ünï".to_owned() }
 }
 
 fn handed(metadata: &[u8]) -> Handed<'_> {
@@ -61,12 +58,7 @@ fn handed(metadata: &[u8]) -> Handed<'_> {
 /// A projection as if a handler had loaded it.
 fn seen(unit: &mut Unit, key: &[u8], revision: Option<u64>) -> usize {
     let revision = revision.map(Revision);
-    unit.seen.push(Seen {
-        perspective: "totals",
-        key: SmallVec::from_slice(key),
-        revision,
-        write: None,
-    });
+    unit.seen.push(Seen { perspective: "totals", key: SmallVec::from_slice(key), revision, write: None });
     unit.seen.len() - 1
 }
 
@@ -80,56 +72,31 @@ fn write(unit: &mut Unit, place: usize, state: &[u8]) -> Result<(), EmitError> {
 
 #[test]
 fn every_field_of_a_message_comes_back() {
-    let trace: TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        .parse()
-        .unwrap();
+    let trace: TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
     let mut headers = Headers::new();
     headers.set("tenant", "acme").unwrap();
     let mut unit = Unit::default();
     unit.begin(&handed(&[]), None).unwrap();
     unit.set_traceparent(Some(trace));
     let due_in = Some(Duration::from_micros(1_234_567));
-    unit.emit_as(
-        id(70),
-        &order(5),
-        EmitOptions {
-            due_in,
-            once: Some(b"key\0"),
-            headers: Some(&headers),
-        },
-    )
-    .unwrap();
-    unit.emit_as(id(71), &SendMail(vec![0, 255]), EmitOptions::default())
+    unit.emit_as(id(70), &order(5), EmitOptions { due_in, once: Some(b"key\0"), headers: Some(&headers) })
         .unwrap();
+    unit.emit_as(id(71), &SendMail(vec![0, 255]), EmitOptions::default()).unwrap();
 
     let view = unit.view();
     let emits: Vec<Append<'_>> = view.emits().collect();
-    let [first, second] = &emits[..] else {
-        panic!("{emits:?}")
-    };
+    let [first, second] = &emits[..] else { panic!("{emits:?}") };
     assert_eq!((first.id, first.stream), (id(70), Some(5_u64.stream_id())));
-    assert_eq!(
-        (first.kind, first.content_type),
-        (MessageKind::Event, ContentType::JSON)
-    );
+    assert_eq!((first.kind, first.content_type), (MessageKind::Event, ContentType::JSON));
     assert_eq!((first.type_name, first.type_version), ("orders.created", 3));
     assert_eq!(first.payload, r#"{"order":5,"note":"ünï"}"#.as_bytes());
     assert_eq!((first.correlation, first.causation), (id(8).into(), Some(id(7))));
-    assert_eq!(
-        (first.dedup, first.due_in, first.hand_out),
-        (Some(&b"key\0"[..]), due_in, HandOut::Later)
-    );
+    assert_eq!((first.dedup, first.due_in, first.hand_out), (Some(&b"key\0"[..]), due_in, HandOut::Later));
     let metadata = MetadataView::decode(first.metadata).unwrap();
-    assert_eq!(
-        (metadata.traceparent, metadata.headers),
-        (Some(trace), headers.view())
-    );
+    assert_eq!((metadata.traceparent, metadata.headers), (Some(trace), headers.view()));
 
     assert_eq!((second.id, second.stream), (id(71), None));
-    assert_eq!(
-        (second.kind, second.content_type),
-        (MessageKind::Command, ContentType::POSTCARD)
-    );
+    assert_eq!((second.kind, second.content_type), (MessageKind::Command, ContentType::POSTCARD));
     assert_eq!((second.dedup, second.due_in), (None, None));
     assert_eq!(second.payload, [2, 0, 255]);
     assert_eq!(unit.emitted::<OrderCreated>().unwrap(), [order(5)]);
@@ -141,11 +108,8 @@ fn expectations_and_projections_come_back_beside_messages() {
     let mut unit = Unit::default();
     let stream = "a".stream_id();
     unit.expect_version(stream, Version(3)).unwrap();
-    let (new, old, gone) = (
-        seen(&mut unit, b"new", None),
-        seen(&mut unit, b"old", Some(4)),
-        seen(&mut unit, b"gone", Some(2)),
-    );
+    let (new, old, gone) =
+        (seen(&mut unit, b"new", None), seen(&mut unit, b"old", Some(4)), seen(&mut unit, b"gone", Some(2)));
     write(&mut unit, new, b"1").unwrap();
     unit.emit(&order(1), EmitOptions::default()).unwrap();
     write(&mut unit, old, b"").unwrap();
@@ -155,16 +119,10 @@ fn expectations_and_projections_come_back_beside_messages() {
     let view = unit.view();
     let expects: Vec<Expected> = view.expects().collect();
     assert_eq!(
-        expects
-            .iter()
-            .map(|e| (e.stream, e.version.0))
-            .collect::<Vec<_>>(),
+        expects.iter().map(|e| (e.stream, e.version.0)).collect::<Vec<_>>(),
         [(stream, 3), (stream, 0)]
     );
-    let writes: Vec<_> = view
-        .projections()
-        .map(|p| (p.perspective, p.key, p.based_on, p.state))
-        .collect();
+    let writes: Vec<_> = view.projections().map(|p| (p.perspective, p.key, p.based_on, p.state)).collect();
     assert_eq!(
         writes,
         [
@@ -173,10 +131,7 @@ fn expectations_and_projections_come_back_beside_messages() {
             ("totals", b"gone", Some(Revision(2)), None),
         ]
     );
-    assert_eq!(
-        (view.emits().len(), view.expects().len(), view.projections().len()),
-        (1, 2, 3)
-    );
+    assert_eq!((view.emits().len(), view.expects().len(), view.projections().len()), (1, 2, 3));
 }
 
 #[test]
@@ -186,46 +141,26 @@ fn a_projection_saved_twice_is_written_once_on_what_it_was_based_on() {
     write(&mut unit, a, b"first").unwrap();
     write(&mut unit, b, b"other").unwrap();
     write(&mut unit, a, b"second, and longer").unwrap();
-    assert_eq!(
-        unit.written_state(unit.seen[a].write.unwrap()),
-        Some(&b"second, and longer"[..])
-    );
+    assert_eq!(unit.written_state(unit.seen[a].write.unwrap()), Some(&b"second, and longer"[..]));
     let view = unit.view();
     let writes: Vec<Projection<'_>> = view.projections().collect();
     assert_eq!(writes.iter().map(|p| p.key).collect::<Vec<_>>(), [b"b", b"a"]);
-    assert_eq!(
-        (writes[1].based_on, writes[1].state),
-        (Some(Revision(4)), Some(&b"second, and longer"[..]))
-    );
+    assert_eq!((writes[1].based_on, writes[1].state), (Some(Revision(4)), Some(&b"second, and longer"[..])));
 
     unit.write_projection(a, None).unwrap();
     assert_eq!(unit.view().projections().len(), 2);
-    assert_eq!(
-        unit.view().projections().find(|p| p.key == b"a").unwrap().state,
-        None,
-        "deleted after all"
-    );
+    assert_eq!(unit.view().projections().find(|p| p.key == b"a").unwrap().state, None, "deleted after all");
     unit.write_projection(b, None).unwrap();
-    assert_eq!(
-        unit.view().projections().len(),
-        1,
-        "what never existed needs no delete"
-    );
+    assert_eq!(unit.view().projections().len(), 1, "what never existed needs no delete");
 }
 
 #[test]
 fn what_is_emitted_belongs_to_the_message_that_is_handled() {
     let mut metadata = Vec::new();
-    let trace: TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        .parse()
-        .unwrap();
+    let trace: TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
     let mut headers = Headers::new();
     headers.set("tenant", "acme").unwrap();
-    MetadataView {
-        traceparent: Some(trace),
-        headers: headers.view(),
-    }
-    .encode_into(&mut metadata);
+    MetadataView { traceparent: Some(trace), headers: headers.view() }.encode_into(&mut metadata);
     let mut unit = Unit::default();
     unit.begin(&handed(&metadata), None).unwrap();
     unit.emit(&order(1), EmitOptions::default()).unwrap();
@@ -245,11 +180,7 @@ fn without_a_conversation_the_first_message_names_it() {
     unit.begin_alone(None, None);
     let first = unit.emit(&order(1), EmitOptions::default()).unwrap();
     unit.emit(&order(2), EmitOptions::default()).unwrap();
-    let conversations: Vec<_> = unit
-        .view()
-        .emits()
-        .map(|emit| (emit.correlation, emit.causation))
-        .collect();
+    let conversations: Vec<_> = unit.view().emits().map(|emit| (emit.correlation, emit.causation)).collect();
     assert_eq!(conversations, [(first.into(), None); 2]);
 
     unit.begin_alone(Some(id(3).into()), None);
@@ -259,10 +190,7 @@ fn without_a_conversation_the_first_message_names_it() {
 
 #[test]
 fn damaged_metadata_are_an_error_before_the_handler_runs() {
-    assert_eq!(
-        Unit::default().begin(&handed(&[9]), None),
-        Err(MetadataError::Format(9))
-    );
+    assert_eq!(Unit::default().begin(&handed(&[9]), None), Err(MetadataError::Format(9)));
 }
 
 #[test]
@@ -292,22 +220,13 @@ fn refuses(unit: &mut Unit, emit: impl FnOnce(&mut Unit) -> EmitError) -> EmitEr
 
 #[test]
 fn what_exceeds_a_limit_is_refused_where_it_is_emitted() {
-    let limits = Limits {
-        payload_bytes_max: 40,
-        metadata_bytes_max: 20,
-        key_bytes_max: 4,
-        ..Limits::default()
-    };
+    let limits =
+        Limits { payload_bytes_max: 40, metadata_bytes_max: 20, key_bytes_max: 4, ..Limits::default() };
     let unit = || Unit::new(limits, 10_000);
     let emit = |unit: &mut Unit, options| unit.emit(&order(1), options).unwrap_err();
 
-    let long = OrderCreated {
-        order: 1,
-        note: "x".repeat(30),
-    };
-    let error = refuses(&mut unit(), |unit| {
-        unit.emit(&long, EmitOptions::default()).unwrap_err()
-    });
+    let long = OrderCreated { order: 1, note: "x".repeat(30) };
+    let error = refuses(&mut unit(), |unit| unit.emit(&long, EmitOptions::default()).unwrap_err());
     let payload = Refusal::PayloadTooLarge { bytes: 51, max: 40 };
     assert!(
         matches!(error, EmitError::Refused { name: "orders.created", refusal } if refusal == payload),
@@ -316,28 +235,16 @@ fn what_exceeds_a_limit_is_refused_where_it_is_emitted() {
 
     let mut headers = Headers::new();
     headers.set("tenant", &"x".repeat(20)).unwrap();
-    let options = EmitOptions {
-        headers: Some(&headers),
-        ..EmitOptions::default()
-    };
+    let options = EmitOptions { headers: Some(&headers), ..EmitOptions::default() };
     let error = refuses(&mut unit(), |unit| emit(unit, options));
     let metadata = Refusal::MetadataTooLarge { bytes: 31, max: 20 };
-    assert!(
-        matches!(error, EmitError::Refused { refusal, .. } if refusal == metadata),
-        "{error}"
-    );
+    assert!(matches!(error, EmitError::Refused { refusal, .. } if refusal == metadata), "{error}");
 
     for (key, bytes) in [(&b""[..], 0), (b"12345", 5)] {
-        let options = EmitOptions {
-            once: Some(key),
-            ..EmitOptions::default()
-        };
+        let options = EmitOptions { once: Some(key), ..EmitOptions::default() };
         let error = refuses(&mut unit(), |unit| emit(unit, options));
         let key = Refusal::Key { bytes, max: 4 };
-        assert!(
-            matches!(error, EmitError::Refused { refusal, .. } if refusal == key),
-            "{error}"
-        );
+        assert!(matches!(error, EmitError::Refused { refusal, .. } if refusal == key), "{error}");
     }
 }
 
@@ -355,57 +262,29 @@ fn a_unit_never_outgrows_what_a_ring_takes() {
     );
     while unit.expect_version("a".stream_id(), Version(1)).is_ok() {}
     let place = seen(&mut unit, b"a", None);
-    assert!(matches!(
-        write(&mut unit, place, &[0; 400]),
-        Err(EmitError::UnitFull { name: "totals", .. })
-    ));
+    assert!(matches!(write(&mut unit, place, &[0; 400]), Err(EmitError::UnitFull { name: "totals", .. })));
     assert!(unit.record().len() <= 400);
     assert_eq!(unit.view().projections().len(), 0);
 
-    let mut unit = Unit::new(
-        Limits {
-            batch_messages_max: 2,
-            ..Limits::default()
-        },
-        10_000,
-    );
+    let mut unit = Unit::new(Limits { batch_messages_max: 2, ..Limits::default() }, 10_000);
     unit.emit(&order(1), EmitOptions::default()).unwrap();
     unit.emit(&order(1), EmitOptions::default()).unwrap();
-    assert!(matches!(
-        unit.emit(&order(1), EmitOptions::default()),
-        Err(EmitError::UnitFull { .. })
-    ));
+    assert!(matches!(unit.emit(&order(1), EmitOptions::default()), Err(EmitError::UnitFull { .. })));
 }
 
 #[test]
 fn a_state_that_is_too_large_leaves_the_one_before() {
-    let mut unit = Unit::new(
-        Limits {
-            state_bytes_max: 3,
-            ..Limits::default()
-        },
-        10_000,
-    );
+    let mut unit = Unit::new(Limits { state_bytes_max: 3, ..Limits::default() }, 10_000);
     let place = seen(&mut unit, b"a", None);
     write(&mut unit, place, b"abc").unwrap();
-    assert!(matches!(
-        write(&mut unit, place, b"abcd"),
-        Err(EmitError::Refused { .. })
-    ));
+    assert!(matches!(write(&mut unit, place, b"abcd"), Err(EmitError::Refused { .. })));
     assert_eq!(unit.view().projections().next().unwrap().state, Some(&b"abc"[..]));
 }
 
 #[test]
 fn a_record_cut_anywhere_is_an_error_and_never_a_panic() {
     let mut unit = Unit::default();
-    unit.emit(
-        &order(1),
-        EmitOptions {
-            once: Some(b"k"),
-            ..EmitOptions::default()
-        },
-    )
-    .unwrap();
+    unit.emit(&order(1), EmitOptions { once: Some(b"k"), ..EmitOptions::default() }).unwrap();
     unit.expect_version("a".stream_id(), Version(1)).unwrap();
     let place = seen(&mut unit, b"a", Some(1));
     write(&mut unit, place, b"1").unwrap();
@@ -417,13 +296,7 @@ fn a_record_cut_anywhere_is_an_error_and_never_a_panic() {
 /// What a handler may do, in any order.
 #[derive(Debug, Clone)]
 enum Act {
-    Publish {
-        order: u64,
-        note: String,
-        due_in: Option<u32>,
-        once: Option<Vec<u8>>,
-        header: Option<String>,
-    },
+    Publish { order: u64, note: String, due_in: Option<u32>, once: Option<Vec<u8>>, header: Option<String> },
     Send(Vec<u8>),
     Expect(u64, u64),
     Save(u8, Vec<u8>),
@@ -434,13 +307,7 @@ fn any_act() -> impl Strategy<Value = Act> {
     let bytes = || proptest::collection::vec(any::<u8>(), 0..40);
     let key = proptest::option::of(proptest::collection::vec(any::<u8>(), 1..20));
     prop_oneof![
-        (
-            any::<u64>(),
-            ".{0,30}",
-            proptest::option::of(any::<u32>()),
-            key,
-            proptest::option::of(".{0,20}")
-        )
+        (any::<u64>(), ".{0,30}", proptest::option::of(any::<u32>()), key, proptest::option::of(".{0,20}"))
             .prop_map(|(order, note, due_in, once, header)| Act::Publish {
                 order,
                 note,
