@@ -203,7 +203,9 @@ impl Delivering<'_> {
             if outcome.sets_back() {
                 self.conflicts.set_back(&tracked.head);
             }
-            if outcome == Outcome::Settled || outcome == Outcome::Lost {
+            // A detached handler still runs; it is counted when it ends.
+            let is_over = tracked.head.how != How::Detach;
+            if is_over && (outcome == Outcome::Settled || outcome == Outcome::Lost) {
                 settled += 1;
                 self.flows.settled(tracked.head.delivery.partition, tracked.head.delivery.epoch);
             }

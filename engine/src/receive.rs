@@ -98,10 +98,12 @@ pub(crate) async fn work<D: Dispatcher>(worker: Worker<D>) {
         lanes: Lanes::default(),
         inbox: VecDeque::new(),
         at: 0,
+        answers_read: false,
         waiting: FuturesUnordered::new(),
         slots: Vec::new(),
         units: Vec::new(),
         quiet: HashSet::new(),
+        all_quiet: false,
         asked: Vec::new(),
         incarnation: 0,
         scratch: Vec::new(),
@@ -130,6 +132,8 @@ struct Running<D, S, F> {
     /// Handouts that were not worked off, oldest first, and the place in the first.
     inbox: VecDeque<Arc<Handout>>,
     at: usize,
+    /// The answers in the first one have been read.
+    answers_read: bool,
     waiting: FuturesUnordered<Waiting<F>>,
     slots: Vec<Slot<F>>,
     // Boxed, because a unit is moved into the handler's future and out again.
@@ -137,6 +141,8 @@ struct Running<D, S, F> {
     units: Vec<Box<Unit>>,
     /// Partitions in which nothing more is begun.
     quiet: HashSet<Partition>,
+    /// Nothing more is begun anywhere: the engine stops.
+    all_quiet: bool,
     /// Scopes whose quiet the pump waits for.
     asked: Vec<Scope>,
     incarnation: u32,
@@ -192,8 +198,9 @@ where
             }
             ToWorker::Quieten(scope) => {
                 self.lanes.quieten(|partition| scope.holds(partition));
-                if let Scope::One(partition) = scope {
-                    self.quiet.insert(partition);
+                match scope {
+                    Scope::All => self.all_quiet = true,
+                    Scope::One(partition) => drop(self.quiet.insert(partition)),
                 }
                 self.asked.push(scope);
                 Ok(())
@@ -217,11 +224,10 @@ where
             ToWorker::Reborn { incarnation } => {
                 self.incarnation = incarnation;
                 self.lanes.forget(|_| true);
-                self.inbox.clear();
-                self.at = 0;
                 self.quiet.clear();
                 self.asked.retain(|asked| *asked == Scope::All);
                 self.projections.forget_all();
+                self.skip_inbox().await?;
                 Ok(())
             }
         }
@@ -235,18 +241,23 @@ where
         let lanes = &self.lanes;
         let quiet: Vec<_> = self.asked.extract_if(.., |scope| !lanes.is_busy(|p| scope.holds(p))).collect();
         for scope in quiet {
-            if scope == Scope::All {
-                // Still true later: an engine that stops begins nothing again.
-                self.quiet_all();
-            }
             self.send(Settlement::Quiet { scope }, &[]).await?;
         }
         Ok(())
     }
 
-    fn quiet_all(&mut self) {
-        self.inbox.clear();
-        self.at = 0;
+    /// Drops the messages that have come and were not begun. Answers are read all the same: each belongs to a unit.
+    async fn skip_inbox(&mut self) -> Result<(), PumpGone> {
+        let number = self.worker.number as usize;
+        while let Some(handout) = self.inbox.pop_front() {
+            if !std::mem::take(&mut self.answers_read) {
+                for &outcome in &handout.of[number].outcomes {
+                    self.answered(outcome).await?;
+                }
+            }
+            self.at = 0;
+        }
+        Ok(())
     }
 
     /// Works off what the pump has sent, a part at a time; says whether there is more that can begin.
@@ -255,7 +266,8 @@ where
         let mut begun = 0;
         while let Some(handout) = self.inbox.front().cloned() {
             let share = &handout.of[number];
-            if self.at == 0 {
+            if !self.answers_read {
+                self.answers_read = true;
                 for &outcome in &share.outcomes {
                     self.answered(outcome).await?;
                 }
@@ -279,12 +291,13 @@ where
             }
             self.inbox.pop_front();
             self.at = 0;
+            self.answers_read = false;
         }
         Ok(false)
     }
 
     fn is_quiet(&self, partition: Partition) -> bool {
-        self.asked.contains(&Scope::All) || !self.quiet.is_empty() && self.quiet.contains(&partition)
+        self.all_quiet || !self.quiet.is_empty() && self.quiet.contains(&partition)
     }
 
     /// The store has answered the oldest unit.

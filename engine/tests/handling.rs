@@ -32,11 +32,7 @@ struct Job {
 }
 
 fn job(stream: &str, number: u32, what: What) -> Job {
-    Job {
-        stream: stream.into(),
-        number,
-        what,
-    }
+    Job { stream: stream.into(), number, what }
 }
 
 type Log = Arc<Mutex<Vec<(String, u32, u32)>>>;
@@ -81,12 +77,7 @@ async fn start(options: Options) -> (Engine<App>, Log, Log) {
     let jobs = Jobs::default();
     let (log, begun) = (Arc::clone(&jobs.log), Arc::clone(&jobs.begun));
     let store = MemoryStore::new(Service::default()).unwrap();
-    let engine = Engine::builder(App { jobs })
-        .storage(store)
-        .options(options)
-        .start()
-        .await
-        .unwrap();
+    let engine = Engine::builder(App { jobs }).storage(store).options(options).start().await.unwrap();
     (engine, log, begun)
 }
 
@@ -106,19 +97,12 @@ async fn a_failed_message_comes_again_and_its_stream_waits_for_it() {
     }
     let other = engine.send(job("b", 1, What::Succeed)).await.unwrap();
     within("the other stream", other.handled()).await.unwrap();
-    assert!(
-        !log.lock().iter().any(|(stream, ..)| stream == "a"),
-        "stream a still waits"
-    );
+    assert!(!log.lock().iter().any(|(stream, ..)| stream == "a"), "stream a still waits");
     within("the retried one", first.handled()).await.unwrap();
     let last = engine.send(job("a", 6, What::Succeed)).await.unwrap();
     within("the last", last.handled()).await.unwrap();
-    let of_a: Vec<_> = log
-        .lock()
-        .iter()
-        .filter(|(s, ..)| s == "a")
-        .map(|(_, n, attempt)| (*n, *attempt))
-        .collect();
+    let of_a: Vec<_> =
+        log.lock().iter().filter(|(s, ..)| s == "a").map(|(_, n, attempt)| (*n, *attempt)).collect();
     assert_eq!(of_a, [(1, 3), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1)]);
     engine.stop(Duration::from_secs(5)).await;
 }
@@ -131,23 +115,13 @@ async fn a_message_that_never_succeeds_is_a_dead_letter_and_its_stream_goes_on()
     let Handled::Dead { reason, error } = within("the dead letter", doomed.handled()).await.unwrap() else {
         panic!("it can never succeed");
     };
-    assert_eq!(
-        (reason, error.as_str()),
-        (whizbang_storage::DeadReason::AttemptsExhausted, "not yet")
-    );
+    assert_eq!((reason, error.as_str()), (whizbang_storage::DeadReason::AttemptsExhausted, "not yet"));
     within("the next", next.handled()).await.unwrap();
     assert_eq!(*log.lock(), [("a".to_owned(), 2, 1)]);
-    assert_eq!(
-        begun.lock().iter().filter(|(_, number, _)| *number == 1).count(),
-        4,
-        "attempts_max is 4"
-    );
+    assert_eq!(begun.lock().iter().filter(|(_, number, _)| *number == 1).count(), 4, "attempts_max is 4");
     let letters = engine.reader().dead_letters(None, 10).await.unwrap();
     assert_eq!(letters.len(), 1);
-    assert_eq!(
-        (letters[0].message, letters[0].error.as_str()),
-        (doomed.id(), "not yet")
-    );
+    assert_eq!((letters[0].message, letters[0].error.as_str()), (doomed.id(), "not yet"));
     engine.stop(Duration::from_secs(5)).await;
 }
 
@@ -158,21 +132,9 @@ async fn a_rejected_message_dies_at_once_and_a_panic_is_a_failure_like_any_other
     let panicking = engine.send(job("b", 1, What::Panic)).await.unwrap();
     let handled = within("the rejected one", rejected.handled()).await.unwrap();
     let reason = whizbang_storage::DeadReason::Rejected;
-    assert_eq!(
-        handled,
-        Handled::Dead {
-            reason,
-            error: "never".into()
-        }
-    );
-    assert_eq!(
-        begun.lock().iter().filter(|(stream, ..)| stream == "a").count(),
-        1
-    );
-    assert_eq!(
-        within("the panicking one", panicking.handled()).await.unwrap(),
-        Handled::Done
-    );
+    assert_eq!(handled, Handled::Dead { reason, error: "never".into() });
+    assert_eq!(begun.lock().iter().filter(|(stream, ..)| stream == "a").count(), 1);
+    assert_eq!(within("the panicking one", panicking.handled()).await.unwrap(), Handled::Done);
     assert_eq!(*log.lock(), [("b".to_owned(), 1, 2)]);
     engine.stop(Duration::from_secs(5)).await;
 }
@@ -191,10 +153,7 @@ async fn a_handler_over_its_deadline_is_cancelled_and_tried_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_runs_long_is_detached_and_only_its_own_stream_waits() {
-    let options = Options {
-        detach_after: Duration::from_millis(50),
-        ..Options::default()
-    };
+    let options = Options { detach_after: Duration::from_millis(50), ..Options::default() };
     let (engine, log, _) = start(options).await;
     let long = engine.send(job("a", 1, What::Wait(400))).await.unwrap();
     let behind = engine.send(job("a", 2, What::Succeed)).await.unwrap();
@@ -214,20 +173,27 @@ async fn a_handler_that_runs_long_is_detached_and_only_its_own_stream_waits() {
     within("the long one", long.handled()).await.unwrap();
     within("the one behind", behind.handled()).await.unwrap();
     let log = log.lock().clone();
-    assert_eq!(
-        log,
-        [
-            ("b".to_owned(), 1, 1),
-            ("a".to_owned(), 1, 1),
-            ("a".to_owned(), 2, 1)
-        ]
-    );
+    assert_eq!(log, [("b".to_owned(), 1, 1), ("a".to_owned(), 1, 1), ("a".to_owned(), 2, 1)]);
     engine.stop(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn order_holds_in_every_stream_while_messages_fail_at_random() {
-    let (engine, log, _) = start(Options::default()).await;
+    order_holds_with(Options::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn order_holds_when_hardly_any_handler_may_wait() {
+    order_holds_with(Options { workers: 1, handlers_max: 1, ..Options::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn order_holds_when_hardly_anything_may_be_in_flight() {
+    order_holds_with(Options { in_flight_max: 3, batch_messages_max: 7, ..Options::default() }).await;
+}
+
+async fn order_holds_with(options: Options) {
+    let (engine, log, _) = start(options).await;
     let mut publisher = engine.publisher().unwrap();
     let mut random = fastrand::Rng::with_seed(7);
     let mut last = None;
@@ -238,12 +204,7 @@ async fn order_holds_in_every_stream_while_messages_fail_at_random() {
             2 => What::Panic,
             _ => What::Succeed,
         };
-        last = Some(
-            publisher
-                .send(job(&format!("s{}", number % 40), number, what))
-                .await
-                .unwrap(),
-        );
+        last = Some(publisher.send(job(&format!("s{}", number % 40), number, what)).await.unwrap());
     }
     engine.stored(last.unwrap()).await.unwrap();
     within("all of them", async {
@@ -288,23 +249,14 @@ dispatcher! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_undecodable_message_is_a_dead_letter_at_once_and_its_neighbours_flow_on() {
     let database = whizbang_storage::MemoryDatabase::new();
-    let only_publish = Options {
-        group: None,
-        ..Options::default()
-    };
+    let only_publish = Options { group: None, ..Options::default() };
     let elsewhere = Engine::builder(Elsewhere { nothing: Nothing })
         .storage(database.open(Service::default()).unwrap())
         .options(only_publish)
         .start()
         .await
         .unwrap();
-    elsewhere
-        .send(Garbled {
-            stream: "a".into(),
-            number: "one".into(),
-        })
-        .await
-        .unwrap();
+    elsewhere.send(Garbled { stream: "a".into(), number: "one".into() }).await.unwrap();
 
     let jobs = Jobs::default();
     let log = Arc::clone(&jobs.log);
@@ -347,19 +299,10 @@ async fn a_dead_letter_can_be_requeued_and_discarded_and_a_paused_subscription_g
     })
     .await;
     engine.discard(letter.key).await.unwrap();
-    assert_eq!(
-        engine.requeue(letter.key).await,
-        Err(whizbang::OperationError::Gone)
-    );
-    assert_eq!(
-        engine.discard(letter.key).await,
-        Err(whizbang::OperationError::Gone)
-    );
+    assert_eq!(engine.requeue(letter.key).await, Err(whizbang::OperationError::Gone));
+    assert_eq!(engine.discard(letter.key).await, Err(whizbang::OperationError::Gone));
 
-    assert_eq!(
-        engine.pause("nobody").await,
-        Err(whizbang::OperationError::UnknownSubscription)
-    );
+    assert_eq!(engine.pause("nobody").await, Err(whizbang::OperationError::UnknownSubscription));
     engine.pause("receptors").await.unwrap();
     let waiting = engine.send(job("b", 1, What::Succeed)).await.unwrap();
     let early = tokio::time::timeout(Duration::from_millis(60), waiting.handled()).await;
@@ -368,8 +311,5 @@ async fn a_dead_letter_can_be_requeued_and_discarded_and_a_paused_subscription_g
     within("the paused one", waiting.handled()).await.unwrap();
     assert_eq!(*log.lock(), [("b".to_owned(), 1, 1)]);
     engine.stop(Duration::from_secs(5)).await;
-    assert_eq!(
-        engine.pause("receptors").await,
-        Err(whizbang::OperationError::Closed)
-    );
+    assert_eq!(engine.pause("receptors").await, Err(whizbang::OperationError::Closed));
 }
