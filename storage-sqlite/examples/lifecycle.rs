@@ -89,11 +89,7 @@ struct Start {
 
 impl Start {
     fn now() -> Self {
-        Self {
-            at: Instant::now(),
-            cpu: cpu(),
-            written: written(),
-        }
+        Self { at: Instant::now(), cpu: cpu(), written: written() }
     }
 
     fn measured(&self, messages: u64) -> Measured {
@@ -121,11 +117,7 @@ fn written() -> u64 {
 }
 
 fn load(payload_bytes: usize, batch: usize, streams: usize) -> Load {
-    Load {
-        payload_bytes,
-        batch,
-        streams,
-    }
+    Load { payload_bytes, batch, streams }
 }
 
 /// Messages a second through one table.
@@ -159,9 +151,7 @@ fn floor(path: &Path, load: Load, lasting: Duration) -> Result<Measured, Failure
 fn exchange(path: &Path, load: Load, lasting: Duration) -> Result<Measured, Failure> {
     let mut sender = Bench::join(path)?;
     let payload = vec![b'x'; load.payload_bytes];
-    let streams: Vec<StreamId> = (0..load.streams)
-        .map(|n| StreamId::from_key(n.to_string()))
-        .collect();
+    let streams: Vec<StreamId> = (0..load.streams).map(|n| StreamId::from_key(n.to_string())).collect();
     let mut appends: Vec<Append<'_>> = Vec::new();
     let mut settled = Vec::new();
     let mut given = vec![0u64; 128];
@@ -176,12 +166,7 @@ fn exchange(path: &Path, load: Load, lasting: Duration) -> Result<Measured, Fail
         sender.ranges(&given, &mut done, &mut settled);
         sender.send(&appends, &settled)?;
         for (append, answer) in appends.iter().zip(&sender.answer.appends) {
-            let AppendAnswer::Stored {
-                position,
-                handed_out: true,
-                ..
-            } = answer
-            else {
+            let AppendAnswer::Stored { position, handed_out: true, .. } = answer else {
                 return Err(format!("not handed out: {answer:?}").into());
             };
             let partition = append.lane().partition(128).0 as usize;
@@ -220,10 +205,7 @@ fn empty(path: &Path, lasting: Duration) -> Result<(), Failure> {
         update.execute([])?;
         count += 1;
     }
-    println!(
-        "empty exchange {each:?}, one updated row {:?}",
-        started.elapsed() / count
-    );
+    println!("empty exchange {each:?}, one updated row {:?}", started.elapsed() / count);
     Ok(())
 }
 
@@ -263,20 +245,12 @@ impl Bench {
 
     fn next(&mut self) -> Sender {
         self.number += 1;
-        Sender {
-            instance: InstanceId::from_bits(NonZeroU128::MIN),
-            start_token: 1,
-            number: self.number,
-        }
+        Sender { instance: InstanceId::from_bits(NonZeroU128::MIN), start_token: 1, number: self.number }
     }
 
     fn send(&mut self, appends: &[Append<'_>], settled: &[Settled]) -> Result<(), Failure> {
-        let batch = WorkBatch {
-            appends,
-            settled,
-            housekeeping: Some(1 << 20),
-            ..WorkBatch::empty(self.next())
-        };
+        let batch =
+            WorkBatch { appends, settled, housekeeping: Some(1 << 20), ..WorkBatch::empty(self.next()) };
         Ok(block_on(self.store.process_work_batch(&batch, &mut self.answer))?)
     }
 

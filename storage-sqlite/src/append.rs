@@ -41,19 +41,12 @@ impl<'b> Exchange<'_, 'b> {
             }
             MessageKind::Command => {
                 let place = self.state.place(partition, position);
-                self.pending.push(Pending {
-                    place,
-                    source: Source::Append(append),
-                });
+                self.pending.push(Pending { place, source: Source::Append(append) });
                 None
             }
         };
         let handed_out = append.hand_out == HandOut::Now && self.hand_out_now(partition, position, lane)?;
-        Ok(AppendAnswer::Stored {
-            position,
-            version,
-            handed_out,
-        })
+        Ok(AppendAnswer::Stored { position, version, handed_out })
     }
 
     /// Puts a record that arrived behind the partition's log.
@@ -92,13 +85,9 @@ impl<'b> Exchange<'_, 'b> {
         let partition = stream.partition(self.state.partitions());
         let first = self.state.place(partition, Position::START);
         let last = self.state.place(partition, Position(u64::MAX));
-        let find = self
-            .statements
-            .stream_version
-            .get(self.sql, include_str!("sql/stream_version.sql"))?;
-        let version: i64 = find.query_row((self.state.service(), stream.to_bytes(), first, last), |row| {
-            row.get(0)
-        })?;
+        let find = self.statements.stream_version.get(self.sql, include_str!("sql/stream_version.sql"))?;
+        let version: i64 =
+            find.query_row((self.state.service(), stream.to_bytes(), first, last), |row| row.get(0))?;
         let version = Version(version as u64);
         // Only what nobody but this instance changes may be remembered.
         if self.state.writer(partition) == Some(self.sender) {
@@ -125,16 +114,13 @@ impl<'b> Exchange<'_, 'b> {
         version: Option<Version>,
     ) -> Result<(), Stop> {
         let place = self.state.place(partition, position);
-        self.statements
-            .put_event
-            .get(self.sql, include_str!("sql/put_event.sql"))?
-            .execute(params![
-                place,
-                stream.map(StreamId::to_bytes),
-                version.map(|version| version.0 as i64),
-                self.now.micros(),
-                &self.scratch.bytes[..],
-            ])?;
+        self.statements.put_event.get(self.sql, include_str!("sql/put_event.sql"))?.execute(params![
+            place,
+            stream.map(StreamId::to_bytes),
+            version.map(|version| version.0 as i64),
+            self.now.micros(),
+            &self.scratch.bytes[..],
+        ])?;
         Ok(())
     }
 

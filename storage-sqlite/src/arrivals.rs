@@ -18,10 +18,7 @@ impl Exchange<'_, '_> {
         self.scratch.bytes.clear();
         record::encode(append, &mut self.scratch.bytes);
         let due = append.due_in.map(|due_in| self.now.after(due_in).micros());
-        let put = self
-            .statements
-            .put_arrival
-            .get(self.sql, include_str!("sql/put_arrival.sql"))?;
+        let put = self.statements.put_arrival.get(self.sql, include_str!("sql/put_arrival.sql"))?;
         put.execute((
             self.state.global(partition),
             due,
@@ -54,9 +51,7 @@ impl Exchange<'_, '_> {
         }
         let mut moving = Vec::new();
         {
-            let mut find = self
-                .sql
-                .prepare_cached(include_str!("sql/scheduled_arrivals.sql"))?;
+            let mut find = self.sql.prepare_cached(include_str!("sql/scheduled_arrivals.sql"))?;
             for &partition in &written {
                 let key = (self.state.global(partition), self.now.micros(), count_max as i64);
                 let mut rows = find.query(key)?;
@@ -68,9 +63,7 @@ impl Exchange<'_, '_> {
             moving.truncate(count_max);
             let left = count_max - moving.len();
             let mut undelayed = Vec::new();
-            let mut find = self
-                .sql
-                .prepare_cached(include_str!("sql/undelayed_arrivals.sql"))?;
+            let mut find = self.sql.prepare_cached(include_str!("sql/undelayed_arrivals.sql"))?;
             for &partition in written.iter().filter(|_| left > 0) {
                 let mut rows = find.query((self.state.global(partition), left as i64))?;
                 while let Some(row) = rows.next()? {
@@ -124,9 +117,7 @@ impl Exchange<'_, '_> {
             let mut find = self.sql.prepare_cached(include_str!("sql/next_arrival.sql"))?;
             let mut rows = find.query([self.state.global(partition)])?;
             if let Some(row) = rows.next()? {
-                let due = row
-                    .get::<_, Option<i64>>(0)?
-                    .map_or(self.now, Timestamp::from_micros);
+                let due = row.get::<_, Option<i64>>(0)?.map_or(self.now, Timestamp::from_micros);
                 next = Some(next.map_or(due, |next| next.min(due)));
             }
         }
@@ -147,9 +138,7 @@ impl Exchange<'_, '_> {
             let first = self.state.global(Partition(0));
             let end = first + i64::from(self.state.partitions());
             let mut arriving = HashSet::new();
-            let mut find = self
-                .sql
-                .prepare_cached(include_str!("sql/arriving_partition_after.sql"))?;
+            let mut find = self.sql.prepare_cached(include_str!("sql/arriving_partition_after.sql"))?;
             let mut after = first - 1;
             loop {
                 let mut rows = find.query((after, end))?;

@@ -62,8 +62,7 @@ pub(crate) fn write_heads(
         pair[..8].copy_from_slice(&head.position.to_le_bytes());
         pair[8..].copy_from_slice(&head.trimmed.to_le_bytes());
     }
-    sql.prepare_cached(include_str!("sql/put_head.sql"))?
-        .execute((id(service, block), &bytes[..]))?;
+    sql.prepare_cached(include_str!("sql/put_head.sql"))?.execute((id(service, block), &bytes[..]))?;
     Ok(())
 }
 
@@ -125,11 +124,7 @@ fn pull_cursor(bytes: &mut &[u8]) -> Option<Cursor> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (cursor, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
     *bytes = rest;
-    if cursor.is_empty() {
-        Some(Cursor::default())
-    } else {
-        Cursor::from_bytes(cursor)
-    }
+    if cursor.is_empty() { Some(Cursor::default()) } else { Cursor::from_bytes(cursor) }
 }
 
 #[cfg(test)]
@@ -141,16 +136,10 @@ mod tests {
     #[test]
     fn heads_and_cursors_come_back() {
         let sql = Connection::open_in_memory().unwrap();
-        sql.execute_batch(include_str!("sql/schema/1_tables.sql"))
-            .unwrap();
+        sql.execute_batch(include_str!("sql/schema/1_tables.sql")).unwrap();
         let nowhere = read_heads(&sql, 3, 1).unwrap();
         assert_eq!(nowhere, [Head::default(); BLOCK]);
-        let heads: Vec<Head> = (0..32)
-            .map(|n| Head {
-                position: n << 33,
-                trimmed: n,
-            })
-            .collect();
+        let heads: Vec<Head> = (0..32).map(|n| Head { position: n << 33, trimmed: n }).collect();
         write_heads(&sql, 3, 1, heads.iter().copied()).unwrap();
         assert_eq!(read_heads(&sql, 3, 1).unwrap()[..], heads[..]);
         assert_eq!(read_heads(&sql, 4, 1).unwrap(), nowhere);
@@ -168,16 +157,12 @@ mod tests {
     #[test]
     fn damaged_rows_are_errors() {
         let sql = Connection::open_in_memory().unwrap();
-        sql.execute_batch(include_str!("sql/schema/1_tables.sql"))
-            .unwrap();
+        sql.execute_batch(include_str!("sql/schema/1_tables.sql")).unwrap();
         sql.execute_batch(
             "INSERT INTO whizbang_head VALUES (256, x'00'); INSERT INTO whizbang_cursor VALUES (256, x'FF');",
         )
         .unwrap();
         assert!(matches!(read_heads(&sql, 1, 0), Err(Stop::Damaged(_))));
-        assert!(matches!(
-            read_cursors(&sql, SubscriptionId(1), 0),
-            Err(Stop::Damaged(_))
-        ));
+        assert!(matches!(read_cursors(&sql, SubscriptionId(1), 0), Err(Stop::Damaged(_))));
     }
 }

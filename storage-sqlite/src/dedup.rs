@@ -42,10 +42,7 @@ impl<'k> Entry<'k> {
         let first =
             MessageId::from_bytes(row.get(0)?).ok_or(Stop::Damaged("a remembered key has no message"))?;
         let same = row.get::<_, i64>(1)? == self.body;
-        Ok(Some((
-            first,
-            if same { SameBody::Same } else { SameBody::Different },
-        )))
+        Ok(Some((first, if same { SameBody::Same } else { SameBody::Different })))
     }
 
     pub(crate) fn put(&self, put: &mut Statement<'_>, id: i64, at: Timestamp) -> Result<(), Stop> {
@@ -67,10 +64,7 @@ pub(crate) fn next(sql: &Connection, service: i64, now: Timestamp) -> rusqlite::
     let mut find = sql.prepare_cached(include_str!("sql/last_dedup.sql"))?;
     let mut rows = find.query((first, last))?;
     Ok(match rows.next()? {
-        Some(row) => (
-            row.get::<_, i64>(0)? + 1,
-            now.max(Timestamp::from_micros(row.get(1)?)),
-        ),
+        Some(row) => (row.get::<_, i64>(0)? + 1, now.max(Timestamp::from_micros(row.get(1)?))),
         None => (first + 1, now),
     })
 }

@@ -54,10 +54,7 @@ impl Exchange<'_, '_> {
         }
         let subscriptions = self.unpaused();
         self.defer_blocked_suspects(&subscriptions)?;
-        let horizon = Horizon {
-            until: self.now,
-            count_max: limit.messages,
-        };
+        let horizon = Horizon { until: self.now, count_max: limit.messages };
         let candidates = self.candidates(&subscriptions, horizon)?;
         for candidate in pick(candidates, limit) {
             let picked = self.mark(candidate)?;
@@ -72,10 +69,7 @@ impl Exchange<'_, '_> {
             return Ok(None);
         }
         let subscriptions = self.unpaused();
-        let horizon = Horizon {
-            until: Timestamp::from_micros(i64::MAX),
-            count_max: 1,
-        };
+        let horizon = Horizon { until: Timestamp::from_micros(i64::MAX), count_max: 1 };
         let candidates = self.candidates(&subscriptions, horizon)?;
         Ok(candidates.iter().map(|candidate| candidate.due_at).min())
     }
@@ -94,21 +88,17 @@ impl Exchange<'_, '_> {
                 let place = self.state.place(picked.partition, picked.position);
                 let bytes = row.get_ref(0)?.as_blob().unwrap_or(&[]);
                 let version: Option<i64> = row.get(1)?;
-                let epoch = self
-                    .group
-                    .map(|group| self.state.owner(group, picked.partition).epoch);
-                self.answer
-                    .page
-                    .push(&Record::read(bytes, fallback_id(place)).handed(&Placed {
-                        version: version.map(|version| Version(version as u64)),
-                        subscription: picked.subscription,
-                        partition: picked.partition,
-                        position: picked.position,
-                        epoch: epoch.unwrap_or_default(),
-                        attempt: picked.attempt,
-                        origin: picked.origin,
-                        lane: LaneState::Free,
-                    }));
+                let epoch = self.group.map(|group| self.state.owner(group, picked.partition).epoch);
+                self.answer.page.push(&Record::read(bytes, fallback_id(place)).handed(&Placed {
+                    version: version.map(|version| Version(version as u64)),
+                    subscription: picked.subscription,
+                    partition: picked.partition,
+                    position: picked.position,
+                    epoch: epoch.unwrap_or_default(),
+                    attempt: picked.attempt,
+                    origin: picked.origin,
+                    lane: LaneState::Free,
+                }));
             }
         }
         self.answer.due = first..self.answer.page.len();
@@ -141,10 +131,7 @@ impl Exchange<'_, '_> {
     }
 
     fn owned_partitions(&self) -> impl Iterator<Item = Partition> + use<> {
-        let owners = self
-            .group
-            .and_then(|group| self.state.group(group))
-            .map(|group| &group.owners);
+        let owners = self.group.and_then(|group| self.state.group(group)).map(|group| &group.owners);
         let own: Vec<Partition> = owners
             .into_iter()
             .flatten()
@@ -213,11 +200,8 @@ impl Exchange<'_, '_> {
                 continue;
             }
             let mut find = self.sql.prepare_cached(include_str!("sql/waiting_until.sql"))?;
-            let mut rows = find.query((
-                self.state.subscriptions[index].id.0,
-                partition.0,
-                horizon.until.micros(),
-            ))?;
+            let mut rows =
+                find.query((self.state.subscriptions[index].id.0, partition.0, horizon.until.micros()))?;
             let mut found = 0;
             while let Some(row) = rows.next()? {
                 let parked = Parked::of(row)?;
@@ -275,11 +259,7 @@ impl Exchange<'_, '_> {
                 if !has_suspects && !orphaned[at].contains(&partition) {
                     continue;
                 }
-                let in_log = if has_suspects {
-                    self.suspect_candidate(index, partition)?
-                } else {
-                    None
-                };
+                let in_log = if has_suspects { self.suspect_candidate(index, partition)? } else { None };
                 let parked = if orphaned[at].contains(&partition) {
                     self.orphan_candidate(index, partition)?
                 } else {
@@ -367,9 +347,7 @@ impl Exchange<'_, '_> {
                 (index, row, id)
             }
             Source::Suspect(index) => {
-                let lane = self
-                    .first_suspect(index, candidate.partition)?
-                    .map(|suspect| suspect.lane);
+                let lane = self.first_suspect(index, candidate.partition)?.map(|suspect| suspect.lane);
                 let lane = lane.ok_or(Stop::Damaged("a suspect is gone"))?;
                 let mut row = Parked::waiting(candidate.position, lane, self.now);
                 row.state = Standing::Orphaned;
@@ -378,13 +356,7 @@ impl Exchange<'_, '_> {
                 (index, row, id)
             }
         };
-        let alone = matches!(
-            row.state,
-            Standing::Running {
-                mode: Mode::Alone,
-                ..
-            }
-        );
+        let alone = matches!(row.state, Standing::Running { mode: Mode::Alone, .. });
         Ok(Picked {
             id,
             subscription: self.state.subscriptions[index].id,
@@ -401,9 +373,7 @@ impl Exchange<'_, '_> {
 
     /// Takes a suspect out of the log's flow; what lies before it is settled or was never there.
     fn take_suspect(&mut self, index: usize, partition: Partition, row: &Parked) -> Result<i64, Stop> {
-        let copied = self
-            .record_at(partition, row.position)?
-            .ok_or(Stop::Damaged("a suspect is gone"))?;
+        let copied = self.record_at(partition, row.position)?.ok_or(Stop::Damaged("a suspect is gone"))?;
         let cursor = self.state.cursor_mut(self.sql, index, partition)?;
         let low = cursor.low();
         cursor.settle(low.next(), row.position);
@@ -415,18 +385,10 @@ impl Exchange<'_, '_> {
         if !cursor.has_suspects() {
             return Ok(None);
         }
-        let span = Span {
-            partition,
-            after: cursor.low(),
-            last: cursor.suspects_to(),
-        };
+        let span = Span { partition, after: cursor.low(), last: cursor.suspects_to() };
         let mut first = None;
         self.visit(span, |exchange, found| {
-            if !exchange
-                .state
-                .cursor(exchange.sql, index, partition)?
-                .is_suspect(found.position)
-            {
+            if !exchange.state.cursor(exchange.sql, index, partition)?.is_suspect(found.position) {
                 return Ok(ControlFlow::Continue(()));
             }
             first = Some(FirstSuspect {
@@ -474,8 +436,7 @@ impl Exchange<'_, '_> {
     }
 
     fn is_own(&self, partition: Partition) -> bool {
-        self.group
-            .is_some_and(|group| self.state.owner(group, partition).instance == Some(self.sender))
+        self.group.is_some_and(|group| self.state.owner(group, partition).instance == Some(self.sender))
     }
 
     /// Whether the sender has left with this very batch.
@@ -495,9 +456,7 @@ struct FirstSuspect {
 fn knows(types: &[u8], name: &str, version: u16) -> bool {
     let mut fields = types.split(|byte| *byte == 0);
     while let (Some(known), Some(version_max)) = (fields.next(), fields.next()) {
-        let version_max = core::str::from_utf8(version_max)
-            .ok()
-            .and_then(|max| max.parse::<u16>().ok());
+        let version_max = core::str::from_utf8(version_max).ok().and_then(|max| max.parse::<u16>().ok());
         if known == name.as_bytes() && version_max.is_some_and(|max| version <= max) {
             return true;
         }

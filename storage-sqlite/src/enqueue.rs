@@ -17,7 +17,9 @@ use crate::{EnqueueError, Enqueued, SqliteOptions, dedup, record, schema};
 ///
 /// The [default limits](Limits) hold, and the operating system's clock; an [`Enqueuer`] has those of a store.
 ///
-/// As long as the transaction is open it holds the file's one write lock, and engines wait for it.
+/// Begin the transaction as [`Immediate`](rusqlite::TransactionBehavior::Immediate): SQLite refuses one that has begun to read
+/// when it wants to write and somebody else has written in between. As long as it is open it holds the file's one
+/// write lock, and engines wait for it.
 ///
 /// ```
 /// # use core::num::NonZeroU128;
@@ -32,7 +34,7 @@ use crate::{EnqueueError, Enqueued, SqliteOptions, dedup, record, schema};
 /// # };
 /// let mut mine = store.connect()?;
 /// mine.execute_batch("CREATE TABLE orders (id INTEGER PRIMARY KEY);")?;
-/// let transaction = mine.transaction()?;
+/// let transaction = mine.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
 /// transaction.execute("INSERT INTO orders DEFAULT VALUES;", [])?;
 /// assert_eq!(enqueue(&transaction, "default", &message)?, Enqueued::Arrived);
 /// transaction.commit()?;
@@ -47,13 +49,7 @@ pub fn enqueue(
     append: &Append<'_>,
 ) -> Result<Enqueued, EnqueueError> {
     let service = Service::named(service);
-    enqueue_at(
-        transaction,
-        &service.name,
-        &service.limits,
-        SystemClock.now(),
-        append,
-    )
+    enqueue_at(transaction, &service.name, &service.limits, SystemClock.now(), append)
 }
 
 /// Does what [`enqueue`] does with the limits and the clock of a store: see [`SqliteStore::enqueuer`](crate::SqliteStore::enqueuer).
@@ -89,9 +85,7 @@ impl Enqueuer {
 
 impl core::fmt::Debug for Enqueuer {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Enqueuer")
-            .field("service", &self.service)
-            .finish_non_exhaustive()
+        f.debug_struct("Enqueuer").field("service", &self.service).finish_non_exhaustive()
     }
 }
 
@@ -114,9 +108,7 @@ fn enqueue_at(
     };
     let lane = append.lane();
     let Partition(partition) = lane.partition(partitions);
-    let entry = append
-        .dedup
-        .map(|key| dedup::Entry::of(agreed.service, key, append));
+    let entry = append.dedup.map(|key| dedup::Entry::of(agreed.service, key, append));
     if let Some(entry) = &entry {
         let mut find = transaction.prepare_cached(dedup::FIND)?;
         if let Some((first, body)) = entry.find(&mut find).map_err(sqlite)? {
@@ -128,9 +120,13 @@ fn enqueue_at(
     let due = append.due_in.map(|due_in| now.after(due_in).micros());
     let partition = agreed.first_partition + i64::from(partition);
     let sender: Option<[u8; 16]> = None;
-    transaction
-        .prepare_cached(include_str!("sql/put_arrival.sql"))?
-        .execute((partition, due, sender, lane.to_bytes(), &bytes[..]))?;
+    transaction.prepare_cached(include_str!("sql/put_arrival.sql"))?.execute((
+        partition,
+        due,
+        sender,
+        lane.to_bytes(),
+        &bytes[..],
+    ))?;
     if let Some(entry) = &entry {
         let (id, at) = dedup::next(transaction, agreed.service, now)?;
         let mut put = transaction.prepare_cached(dedup::PUT)?;

@@ -117,9 +117,7 @@ impl Desk<'_> {
         digest: u64,
         answer_is_kept: bool,
     ) -> Result<Ended, Stop> {
-        let Self {
-            sql, service, state, ..
-        } = self;
+        let Self { sql, service, state, .. } = self;
         state.refresh(sql)?;
         let sender = batch.from.instance;
         let known = match state.instance(sender) {

@@ -78,9 +78,7 @@ impl Exchange<'_, '_> {
             }
         }
         if let Some(gone) = gone {
-            self.sql
-                .prepare_cached(include_str!("sql/delete_runs.sql"))?
-                .execute((start, gone))?;
+            self.sql.prepare_cached(include_str!("sql/delete_runs.sql"))?.execute((start, gone))?;
         }
         self.state.trim_to(self.sql, partition, (reached - start) as u64)
     }
@@ -122,9 +120,7 @@ impl Exchange<'_, '_> {
         let mut gone = None;
         {
             let mut find = self.sql.prepare_cached(include_str!("sql/events_to_trim.sql"))?;
-            let mut keep = self
-                .sql
-                .prepare_cached(include_str!("sql/put_trimmed_stream.sql"))?;
+            let mut keep = self.sql.prepare_cached(include_str!("sql/put_trimmed_stream.sql"))?;
             let mut rows = find.query((first, last, *left as i64))?;
             while let Some(row) = rows.next()? {
                 let at = Timestamp::from_micros(row.get(3)?);
@@ -141,9 +137,7 @@ impl Exchange<'_, '_> {
             }
         }
         if let Some(gone) = gone {
-            self.sql
-                .prepare_cached(include_str!("sql/delete_events.sql"))?
-                .execute((first, gone))?;
+            self.sql.prepare_cached(include_str!("sql/delete_events.sql"))?.execute((first, gone))?;
         }
         Ok(())
     }
@@ -167,9 +161,7 @@ impl Exchange<'_, '_> {
             }
         }
         if let Some(gone) = gone {
-            self.sql
-                .prepare_cached(include_str!("sql/delete_dedup.sql"))?
-                .execute((first, gone))?;
+            self.sql.prepare_cached(include_str!("sql/delete_dedup.sql"))?.execute((first, gone))?;
         }
         Ok(())
     }

@@ -56,14 +56,11 @@ impl Exchange<'_, '_> {
         let mut events = core::mem::take(&mut self.statements.events);
         let mut bytes = core::mem::take(&mut self.scratch.run);
         let seen = (|| {
-            let mut runs = runs
-                .get(self.sql, include_str!("sql/runs_between.sql"))?
-                .query((start, first, last))?;
+            let mut runs =
+                runs.get(self.sql, include_str!("sql/runs_between.sql"))?.query((start, first, last))?;
             let mut segments = Segments::new(self.sql);
             let mut events = Events::start(
-                events
-                    .get(self.sql, include_str!("sql/events_between.sql"))?
-                    .query((first, last))?,
+                events.get(self.sql, include_str!("sql/events_between.sql"))?.query((first, last))?,
             )?;
             while let Some(row) = runs.next()? {
                 let run = segments.read(&Placed::of(row)?, &mut bytes)?;
@@ -112,22 +109,12 @@ impl Exchange<'_, '_> {
             return Ok(None);
         }
         let mut copy = None;
-        let span = Span {
-            partition,
-            after: Position(position.0 - 1),
-            last: position,
-        };
+        let span = Span { partition, after: Position(position.0 - 1), last: position };
         self.visit(span, |_, found| {
-            copy = Some(Copied {
-                record: found.bytes.to_vec(),
-                version: found.version,
-            });
+            copy = Some(Copied { record: found.bytes.to_vec(), version: found.version });
             Ok(ControlFlow::Break(()))
         })?;
-        let missing = Copied {
-            record: Vec::new(),
-            version: None,
-        };
+        let missing = Copied { record: Vec::new(), version: None };
         Ok(copy.or_else(|| (position.0 > head.trimmed).then_some(missing)))
     }
 
@@ -185,9 +172,7 @@ impl<'s> Events<'s> {
                 }
                 let found = Found {
                     position: position_of(self.next),
-                    version: row
-                        .get::<_, Option<i64>>(2)?
-                        .map(|version| Version(version as u64)),
+                    version: row.get::<_, Option<i64>>(2)?.map(|version| Version(version as u64)),
                     bytes,
                     record,
                 };

@@ -23,12 +23,8 @@ const DEPARTED_KEPT: Duration = Duration::from_secs(24 * 3_600);
 impl Exchange<'_, '_> {
     /// Notes the sender's sign of life and its batch's number; registers it and its subscriptions if it joins.
     pub(crate) fn beat(&mut self, batch: &WorkBatch<'_>, digest: u64) -> Result<(), Stop> {
-        let until = truce(
-            self.state.last_commit(),
-            self.state.truce_until,
-            self.now,
-            self.service.time_to_live,
-        );
+        let until =
+            truce(self.state.last_commit(), self.state.truce_until, self.now, self.service.time_to_live);
         if until != self.state.truce_until {
             self.state.truce_until = until;
             self.state.change();
@@ -73,10 +69,7 @@ impl Exchange<'_, '_> {
             Membership::Release(releases) => {
                 for release in *releases {
                     if self.owns(release.partition, release.epoch) {
-                        let here = release
-                            .running
-                            .iter()
-                            .filter(|r| r.partition == release.partition);
+                        let here = release.running.iter().filter(|r| r.partition == release.partition);
                         self.fail_named(here)?;
                         self.hand_back_running(Some(release.partition))?;
                         self.free(release.partition)?;
@@ -109,11 +102,7 @@ impl Exchange<'_, '_> {
             let owner = self.group.map(|group| self.state.owner(group, running.partition));
             let owned = owner.is_some_and(|owner| owner.instance == Some(self.sender));
             // Of a partition it does not own the sender can have nothing but parked work.
-            if owned
-                || self
-                    .find_parked(index, running.partition, running.position)?
-                    .is_some()
-            {
+            if owned || self.find_parked(index, running.partition, running.position)?.is_some() {
                 self.fail_running(index, running.partition, running.position)?;
             }
         }
@@ -156,14 +145,7 @@ impl Exchange<'_, '_> {
             return Ok(());
         };
         let epoch = self.state.owner(group, partition).epoch;
-        self.put_owner(
-            group,
-            partition,
-            Owner {
-                instance: None,
-                epoch,
-            },
-        )?;
+        self.put_owner(group, partition, Owner { instance: None, epoch })?;
         self.freed.insert(partition);
         Ok(())
     }
@@ -205,14 +187,7 @@ impl Exchange<'_, '_> {
                 self.put_cursor(index, partition, died)?;
             }
             let epoch = owner.epoch;
-            self.put_owner(
-                group,
-                partition,
-                Owner {
-                    instance: None,
-                    epoch,
-                },
-            )?;
+            self.put_owner(group, partition, Owner { instance: None, epoch })?;
         }
         Ok(())
     }
@@ -233,10 +208,7 @@ impl Exchange<'_, '_> {
             .collect();
         let takes = takes(self.sender, free.len() as u32, &self.holdings(group)) as usize;
         for (partition, epoch) in free.into_iter().take(takes) {
-            let owner = Owner {
-                instance: Some(self.sender),
-                epoch: Epoch(epoch.0 + 1),
-            };
+            let owner = Owner { instance: Some(self.sender), epoch: Epoch(epoch.0 + 1) };
             self.put_owner(group, partition, owner)?;
         }
         Ok(())
@@ -274,11 +246,7 @@ impl Exchange<'_, '_> {
             for &index in &self.subscriptions {
                 let subscription = self.state.subscriptions[index].id;
                 let cursor = self.state.cursor(self.sql, index, partition)?;
-                cursors.push(CursorAt {
-                    subscription,
-                    low: cursor.low(),
-                    read_from: cursor.read_from(),
-                });
+                cursors.push(CursorAt { subscription, low: cursor.low(), read_from: cursor.read_from() });
             }
             owned.push(Owned {
                 partition,
@@ -296,12 +264,7 @@ impl Exchange<'_, '_> {
         let held = |id| owners.iter().filter(|owner| owner.instance == Some(id)).count() as u32;
         let of_group = |instance: &&Instance| instance.group == Some(group);
         let living = self.state.instances.iter().filter(of_group);
-        living
-            .map(|instance| Holding {
-                instance: instance.id,
-                held: held(instance.id),
-            })
-            .collect()
+        living.map(|instance| Holding { instance: instance.id, held: held(instance.id) }).collect()
     }
 
     /// Registers a subscription, or takes over what may change of one that is known.
@@ -321,22 +284,25 @@ impl Exchange<'_, '_> {
             if (known.on_dead, known.attempts_max) != (spec.on_dead, attempts_max) {
                 (known.on_dead, known.attempts_max) = (spec.on_dead, attempts_max);
                 self.state.change();
-                self.sql
-                    .prepare_cached(include_str!("sql/change_subscription.sql"))?
-                    .execute((id.0, on_dead, attempts_max))?;
+                self.sql.prepare_cached(include_str!("sql/change_subscription.sql"))?.execute((
+                    id.0,
+                    on_dead,
+                    attempts_max,
+                ))?;
                 if spec.on_dead == OnDead::Skip {
                     // What stood behind dead ones stands behind nothing now.
-                    self.sql
-                        .prepare_cached(include_str!("sql/unblock_all.sql"))?
-                        .execute([id.0])?;
+                    self.sql.prepare_cached(include_str!("sql/unblock_all.sql"))?.execute([id.0])?;
                 }
                 self.parks.clear();
             }
             return Ok(id);
         }
-        self.sql
-            .prepare_cached(include_str!("sql/add_subscription.sql"))?
-            .execute((group, spec.name, on_dead, attempts_max))?;
+        self.sql.prepare_cached(include_str!("sql/add_subscription.sql"))?.execute((
+            group,
+            spec.name,
+            on_dead,
+            attempts_max,
+        ))?;
         let id = u32::try_from(self.sql.last_insert_rowid());
         let id = SubscriptionId(id.map_err(|_| Stop::Damaged("there are too many subscriptions"))?);
         let added = Subscription::new(id, group, spec.name, spec.on_dead, attempts_max);
@@ -356,11 +322,7 @@ impl Exchange<'_, '_> {
         let head = Position(self.state.head(self.sql, partition)?.position);
         let mut low = head;
         if start == StartAt::First {
-            let span = Span {
-                partition,
-                after: Position::START,
-                last: head,
-            };
+            let span = Span { partition, after: Position::START, last: head };
             self.visit(span, |_, found| {
                 low = Position(found.position.0 - 1);
                 Ok(ControlFlow::Break(()))
@@ -381,25 +343,22 @@ impl Exchange<'_, '_> {
         if let Some(group) = self.state.groups.iter().find(|group| group.name == name) {
             return Ok(group.id);
         }
-        self.sql
-            .prepare_cached(include_str!("sql/add_group.sql"))?
-            .execute((self.state.service(), name))?;
+        self.sql.prepare_cached(include_str!("sql/add_group.sql"))?.execute((self.state.service(), name))?;
         let id = self.sql.last_insert_rowid();
         let owners = vec![Owner::default(); self.state.partitions() as usize];
-        self.state.groups.push(Group {
-            id,
-            name: name.to_owned(),
-            owners,
-        });
+        self.state.groups.push(Group { id, name: name.to_owned(), owners });
         self.state.change();
         Ok(id)
     }
 
     fn put_owner(&mut self, group: i64, partition: Partition, owner: Owner) -> Result<(), Stop> {
         let instance = owner.instance.map(InstanceId::to_bytes);
-        self.sql
-            .prepare_cached(include_str!("sql/put_owner.sql"))?
-            .execute((group, partition.0, instance, owner.epoch.0 as i64))?;
+        self.sql.prepare_cached(include_str!("sql/put_owner.sql"))?.execute((
+            group,
+            partition.0,
+            instance,
+            owner.epoch.0 as i64,
+        ))?;
         if let Some(group) = self.state.group_mut(group) {
             group.owners[partition.0 as usize] = owner;
         }
@@ -409,21 +368,17 @@ impl Exchange<'_, '_> {
 
     fn add_instance(&mut self, instance: Instance) -> Result<(), Stop> {
         let service = self.state.service();
-        self.sql
-            .prepare_cached(include_str!("sql/add_instance.sql"))?
-            .execute(params![
-                service,
-                instance.id.to_bytes(),
-                instance.start_token as i64,
-                instance.number as i64,
-                instance.digest as i64,
-                instance.last_seen.micros(),
-                instance.group,
-            ])?;
+        self.sql.prepare_cached(include_str!("sql/add_instance.sql"))?.execute(params![
+            service,
+            instance.id.to_bytes(),
+            instance.start_token as i64,
+            instance.number as i64,
+            instance.digest as i64,
+            instance.last_seen.micros(),
+            instance.group,
+        ])?;
         let long_ago = self.now.micros().saturating_sub(micros(DEPARTED_KEPT));
-        self.sql
-            .prepare_cached(include_str!("sql/forget_departed.sql"))?
-            .execute((service, long_ago))?;
+        self.sql.prepare_cached(include_str!("sql/forget_departed.sql"))?.execute((service, long_ago))?;
         self.state.add_instance(instance);
         self.state.change();
         Ok(())
@@ -438,9 +393,11 @@ impl Exchange<'_, '_> {
             types.extend_from_slice(known.version_max.to_string().as_bytes());
             types.push(0);
         }
-        self.sql
-            .prepare_cached(include_str!("sql/put_known_types.sql"))?
-            .execute((self.state.service(), self.sender.to_bytes(), &types[..]))?;
+        self.sql.prepare_cached(include_str!("sql/put_known_types.sql"))?.execute((
+            self.state.service(),
+            self.sender.to_bytes(),
+            &types[..],
+        ))?;
         Ok(())
     }
 
@@ -448,16 +405,10 @@ impl Exchange<'_, '_> {
     fn bury(&mut self, id: InstanceId) -> Result<(), Stop> {
         let service = self.state.service();
         let key = (service, id.to_bytes(), self.now.micros());
-        self.sql
-            .prepare_cached(include_str!("sql/add_departed.sql"))?
-            .execute(key)?;
+        self.sql.prepare_cached(include_str!("sql/add_departed.sql"))?.execute(key)?;
         let key = (service, id.to_bytes());
-        self.sql
-            .prepare_cached(include_str!("sql/delete_instance.sql"))?
-            .execute(key)?;
-        self.sql
-            .prepare_cached(include_str!("sql/delete_known_types.sql"))?
-            .execute(key)?;
+        self.sql.prepare_cached(include_str!("sql/delete_instance.sql"))?.execute(key)?;
+        self.sql.prepare_cached(include_str!("sql/delete_known_types.sql"))?.execute(key)?;
         self.state.instances.retain(|instance| instance.id != id);
         self.state.change();
         Ok(())

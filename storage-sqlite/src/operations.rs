@@ -29,11 +29,7 @@ impl Exchange<'_, '_> {
             }
             Operation::Drop(id) => self.drop_subscription(*id)?,
         };
-        Ok(if done {
-            OperationAnswer::Done
-        } else {
-            OperationAnswer::Gone
-        })
+        Ok(if done { OperationAnswer::Done } else { OperationAnswer::Gone })
     }
 
     fn requeue(&mut self, key: ParkedKey) -> Result<bool, Stop> {
@@ -62,9 +58,7 @@ impl Exchange<'_, '_> {
             return Ok(false);
         };
         if self.state.subscriptions[index].paused != paused {
-            self.sql
-                .prepare_cached(include_str!("sql/set_paused.sql"))?
-                .execute((id.0, paused))?;
+            self.sql.prepare_cached(include_str!("sql/set_paused.sql"))?.execute((id.0, paused))?;
             self.state.subscriptions[index].paused = paused;
             self.state.change();
         }
@@ -75,15 +69,9 @@ impl Exchange<'_, '_> {
         let Some(index) = self.state.subscription_index(id) else {
             return Ok(false);
         };
-        self.sql
-            .prepare_cached(include_str!("sql/delete_subscription.sql"))?
-            .execute([id.0])?;
-        self.sql
-            .prepare_cached(include_str!("sql/delete_cursors.sql"))?
-            .execute(ids_of(id))?;
-        self.sql
-            .prepare_cached(include_str!("sql/delete_parked_of.sql"))?
-            .execute([id.0])?;
+        self.sql.prepare_cached(include_str!("sql/delete_subscription.sql"))?.execute([id.0])?;
+        self.sql.prepare_cached(include_str!("sql/delete_cursors.sql"))?.execute(ids_of(id))?;
+        self.sql.prepare_cached(include_str!("sql/delete_parked_of.sql"))?.execute([id.0])?;
         self.state.remove_subscription(index);
         // The others moved up.
         self.parks.clear();

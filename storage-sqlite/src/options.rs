@@ -137,9 +137,7 @@ impl SqliteOptions {
     fn validate(&self) -> Result<(), OpenError> {
         self.service.validate()?;
         if !self.page_bytes.is_power_of_two() || !(512..=65_536).contains(&self.page_bytes) {
-            return Err(OpenError::Options(
-                "page_bytes must be a power of two from 512 to 65536",
-            ));
+            return Err(OpenError::Options("page_bytes must be a power of two from 512 to 65536"));
         }
         Ok(())
     }
@@ -219,9 +217,7 @@ impl Place {
 /// Statements are prepared once: without this, one that a partial index serves is planned anew for every value bound to it.
 pub(crate) fn steady_plans(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(256);
-    connection
-        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
-        .map(drop)
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 /// A pragma that answers with a row of its own.
@@ -262,10 +258,9 @@ pub(crate) fn explain(place: &Place, source: rusqlite::Error) -> OpenError {
     match source.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotADatabase(path),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Busy(path),
-        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => OpenError::Path {
-            path,
-            why: source.to_string(),
-        },
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            OpenError::Path { path, why: source.to_string() }
+        }
         _ => OpenError::Sqlite { path, source },
     }
 }

@@ -153,10 +153,7 @@ impl Parked {
     /// Reads the columns that `COLUMNS` of every statement on parked rows begins with.
     pub(crate) fn of(row: &SqlRow<'_>) -> Result<Self, Stop> {
         const DAMAGED: Stop = Stop::Damaged("a parked row cannot be read");
-        let instant = |index| {
-            row.get::<_, Option<i64>>(index)
-                .map(|at| at.map(Timestamp::from_micros))
-        };
+        let instant = |index| row.get::<_, Option<i64>>(index).map(|at| at.map(Timestamp::from_micros));
         let state = match row.get::<_, i64>(3)? {
             WAITING => Standing::Waiting,
             ORPHANED => Standing::Orphaned,
@@ -193,11 +190,7 @@ impl Parked {
     }
 
     fn columns(&self) -> Columns {
-        let mut columns = Columns {
-            state: WAITING,
-            was: WAITING,
-            ..Columns::default()
-        };
+        let mut columns = Columns { state: WAITING, was: WAITING, ..Columns::default() };
         match self.state {
             Standing::Waiting => {}
             Standing::Orphaned => columns.state = ORPHANED,
@@ -245,10 +238,7 @@ impl Exchange<'_, '_> {
         position: Position,
     ) -> Result<Option<Parked>, Stop> {
         let subscription = self.state.subscriptions[index].id.0;
-        let find = self
-            .statements
-            .find_parked
-            .get(self.sql, include_str!("sql/find_parked.sql"))?;
+        let find = self.statements.find_parked.get(self.sql, include_str!("sql/find_parked.sql"))?;
         let mut rows = find.query((subscription, partition.0, position.0 as i64))?;
         rows.next()?.map(Parked::of).transpose()
     }
@@ -268,10 +258,7 @@ impl Exchange<'_, '_> {
         let columns = row.columns();
         let place = self.state.place(partition, row.position);
         let message = Record::read(&copied.record, fallback_id(place));
-        let put = self
-            .statements
-            .put_parked
-            .get(self.sql, include_str!("sql/put_parked.sql"))?;
+        let put = self.statements.put_parked.get(self.sql, include_str!("sql/put_parked.sql"))?;
         put.execute(params![
             subscription,
             partition.0,
@@ -309,23 +296,21 @@ impl Exchange<'_, '_> {
         error: Option<&str>,
     ) -> Result<(), Stop> {
         let columns = row.columns();
-        self.sql
-            .prepare_cached(include_str!("sql/change_parked.sql"))?
-            .execute(params![
-                row.id,
-                columns.state,
-                columns.was,
-                columns.mode,
-                row.due.micros(),
-                row.attempts,
-                row.crashes,
-                columns.instance,
-                row.dies_at.map(Timestamp::micros),
-                row.replay,
-                columns.reason,
-                columns.dead_at,
-                error,
-            ])?;
+        self.sql.prepare_cached(include_str!("sql/change_parked.sql"))?.execute(params![
+            row.id,
+            columns.state,
+            columns.was,
+            columns.mode,
+            row.due.micros(),
+            row.attempts,
+            row.crashes,
+            columns.instance,
+            row.dies_at.map(Timestamp::micros),
+            row.replay,
+            columns.reason,
+            columns.dead_at,
+            error,
+        ])?;
         if row.is_dead() && self.state.subscriptions[index].on_dead == OnDead::Skip {
             self.unblock(index, row.lane)?;
         }
@@ -362,10 +347,7 @@ impl Exchange<'_, '_> {
         }
         let subscription = &self.state.subscriptions[index];
         let halt = subscription.on_dead == OnDead::Halt;
-        let find = self
-            .statements
-            .lane_is_parked
-            .get(self.sql, include_str!("sql/lane_is_parked.sql"))?;
+        let find = self.statements.lane_is_parked.get(self.sql, include_str!("sql/lane_is_parked.sql"))?;
         Ok(find.exists((subscription.id.0, lane.to_bytes(), position.0 as i64, halt))?)
     }
 

@@ -28,18 +28,10 @@ impl Exchange<'_, '_> {
         let mut last = read.after;
         let mut through = measure.is_full().then_some(read.after);
         if through.is_none() {
-            let span = Span {
-                partition: read.partition,
-                after,
-                last: end,
-            };
+            let span = Span { partition: read.partition, after, last: end };
             self.visit(span, |exchange, found| {
                 let position = found.position;
-                if exchange
-                    .state
-                    .cursor(exchange.sql, index, read.partition)?
-                    .is_settled(position)
-                {
+                if exchange.state.cursor(exchange.sql, index, read.partition)?.is_settled(position) {
                     return Ok(ControlFlow::Continue(()));
                 }
                 if !measure.admits(found.record.bytes()) {
@@ -57,11 +49,7 @@ impl Exchange<'_, '_> {
                     epoch: read.epoch,
                     attempt: 1,
                     origin: Origin::Log,
-                    lane: if blocked {
-                        LaneState::Parked
-                    } else {
-                        LaneState::Free
-                    },
+                    lane: if blocked { LaneState::Parked } else { LaneState::Free },
                 }));
                 if measure.is_full() {
                     through = Some(last);
@@ -71,15 +59,12 @@ impl Exchange<'_, '_> {
             })?;
         }
         let through = through.unwrap_or(end);
-        if self.state.cursor(self.sql, index, read.partition)?.given() < through {
-            self.state
-                .cursor_mut(self.sql, index, read.partition)?
-                .give(through);
+        // A caller may say it has read what does not exist; that was not handed out.
+        let given = through.min(end);
+        if self.state.cursor(self.sql, index, read.partition)?.given() < given {
+            self.state.cursor_mut(self.sql, index, read.partition)?.give(given);
         }
-        Ok(ReadAnswer::Messages {
-            messages: first..self.answer.page.len(),
-            through,
-        })
+        Ok(ReadAnswer::Messages { messages: first..self.answer.page.len(), through })
     }
 
     /// Whether a message must wait because a smaller position of its lane is parked, or suspect.
@@ -124,18 +109,10 @@ impl Exchange<'_, '_> {
             return Ok(());
         }
         let cursor = self.state.cursor(self.sql, index, partition)?;
-        let span = Span {
-            partition,
-            after: cursor.low(),
-            last: cursor.suspects_to(),
-        };
+        let span = Span { partition, after: cursor.low(), last: cursor.suspects_to() };
         let mut lanes = crate::state::SuspectLanes::new();
         self.visit(span, |exchange, found| {
-            if exchange
-                .state
-                .cursor(exchange.sql, index, partition)?
-                .is_suspect(found.position)
-            {
+            if exchange.state.cursor(exchange.sql, index, partition)?.is_suspect(found.position) {
                 lanes.entry(found.record.lane()).or_default().push(found.position);
             }
             Ok(ControlFlow::Continue(()))

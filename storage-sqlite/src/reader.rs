@@ -61,17 +61,8 @@ struct View<'v> {
 
 impl SqliteReader {
     pub(crate) fn new(options: &SqliteOptions, place: &Place, agreed: Agreed) -> Self {
-        let source = Source {
-            place: place.clone(),
-            options: options.clone(),
-            agreed,
-        };
-        Self {
-            shared: Arc::new(Shared {
-                source,
-                jobs: Mutex::new(None),
-            }),
-        }
+        let source = Source { place: place.clone(), options: options.clone(), agreed };
+        Self { shared: Arc::new(Shared { source, jobs: Mutex::new(None) }) }
     }
 
     /// Asks on the thread, in one snapshot.
@@ -95,9 +86,7 @@ impl SqliteReader {
             Answered { deliver, broken }
         });
         self.send(job)?;
-        answer
-            .await
-            .unwrap_or_else(|_| Err(ReadError("the reading thread has ended".into())))
+        answer.await.unwrap_or_else(|_| Err(ReadError("the reading thread has ended".into())))
     }
 
     fn send(&self, job: Job) -> Result<(), ReadError> {
@@ -168,9 +157,7 @@ impl StoreReader for SqliteReader {
         messages_max: usize,
         page: &mut Page,
     ) -> Result<(), ReadError> {
-        let read = self
-            .ask(move |view| view.history(stream, after, messages_max))
-            .await?;
+        let read = self.ask(move |view| view.history(stream, after, messages_max)).await?;
         if page.is_empty() {
             *page = read;
         } else {
@@ -191,8 +178,7 @@ impl StoreReader for SqliteReader {
         count_max: usize,
     ) -> Result<Vec<ProjectionState>, ReadError> {
         let (perspective, after) = (perspective.to_owned(), after.to_vec());
-        self.ask(move |view| view.projections(&perspective, &after, count_max))
-            .await
+        self.ask(move |view| view.projections(&perspective, &after, count_max)).await
     }
 
     async fn whereabouts(
@@ -307,12 +293,7 @@ impl View<'_> {
                 }
             }
         }
-        Ok(
-            dead.map_or(Whereabouts::NotWaiting, |(reason, error)| Whereabouts::Dead {
-                reason,
-                error,
-            }),
-        )
+        Ok(dead.map_or(Whereabouts::NotWaiting, |(reason, error)| Whereabouts::Dead { reason, error }))
     }
 
     /// Where in its partition's log a message is.
@@ -332,9 +313,8 @@ impl View<'_> {
             }
         }
         let mut find = self.sql.prepare_cached(include_str!("sql/event_as.sql"))?;
-        let event: Option<i64> = find
-            .query_row((first, last, message.to_bytes()), |row| row.get(0))
-            .optional()?;
+        let event: Option<i64> =
+            find.query_row((first, last, message.to_bytes()), |row| row.get(0)).optional()?;
         Ok(event.map(position_of))
     }
 
@@ -344,10 +324,9 @@ impl View<'_> {
         for subscription in self.subscriptions()? {
             let (partition, position) = match after {
                 Some(after) if after.subscription > subscription.id => continue,
-                Some(after) if after.subscription == subscription.id => (
-                    i64::from(after.partition.0),
-                    i64::try_from(after.position.0).unwrap_or(i64::MAX),
-                ),
+                Some(after) if after.subscription == subscription.id => {
+                    (i64::from(after.partition.0), i64::try_from(after.position.0).unwrap_or(i64::MAX))
+                }
                 _ => (-1, 0),
             };
             let left = i64::try_from(count_max - letters.len()).unwrap_or(i64::MAX);
@@ -402,11 +381,10 @@ impl View<'_> {
         for partition in (0..self.partitions).map(Partition) {
             let head = self.head(partition)?;
             heads.push(head.position);
-            statistics.messages -= self.half_trimmed(partition, head.trimmed)?;
+            let gone = self.half_trimmed(partition, head.trimmed)?;
+            statistics.messages = statistics.messages.saturating_sub(gone);
         }
-        let mut count = self
-            .sql
-            .prepare_cached(include_str!("sql/count_projections.sql"))?;
+        let mut count = self.sql.prepare_cached(include_str!("sql/count_projections.sql"))?;
         statistics.projections = count.query_row([self.agreed.service], |row| row.get::<_, i64>(0))? as u64;
         let mut find = self.sql.prepare_cached(include_str!("sql/instances.sql"))?;
         let mut rows = find.query([self.agreed.service])?;
@@ -429,11 +407,7 @@ impl View<'_> {
         }
         let mut count = self.sql.prepare_cached(include_str!("sql/count_parked.sql"))?;
         let (parked, unroutable, dead) = count.query_row([of.id.0], |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                row.get::<_, i64>(1)?,
-                row.get::<_, i64>(2)?,
-            ))
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
         })?;
         Ok(SubscriptionStatistics {
             group: of.group,
@@ -476,9 +450,7 @@ impl View<'_> {
     }
 
     fn subscriptions(&self) -> Result<Vec<Named>, Stop> {
-        let mut find = self
-            .sql
-            .prepare_cached(include_str!("sql/named_subscriptions.sql"))?;
+        let mut find = self.sql.prepare_cached(include_str!("sql/named_subscriptions.sql"))?;
         let named = find.query_map([self.agreed.service], |row| {
             Ok(Named {
                 id: SubscriptionId(row.get(0)?),

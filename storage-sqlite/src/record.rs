@@ -53,11 +53,7 @@ pub(crate) fn encode(append: &Append<'_>, out: &mut Vec<u8>) {
     let flags = if append.stream.is_some() { STREAM } else { 0 }
         | if correlates { CORRELATION } else { 0 }
         | if append.causation.is_some() { CAUSATION } else { 0 }
-        | if append.kind == MessageKind::Event {
-            EVENT
-        } else {
-            0
-        };
+        | if append.kind == MessageKind::Event { EVENT } else { 0 };
     let version = append.type_version.to_le_bytes();
     let mut fixed = [0; FIXED];
     fixed[4..20].copy_from_slice(&append.id.to_bytes());
@@ -88,9 +84,7 @@ impl<'r> Record<'r> {
     }
 
     fn damaged(bytes: &'r [u8], fallback: MessageId) -> Self {
-        let id = bytes
-            .get(4..20)
-            .and_then(|id| MessageId::from_bytes(id.try_into().ok()?));
+        let id = bytes.get(4..20).and_then(|id| MessageId::from_bytes(id.try_into().ok()?));
         let id = id.unwrap_or(fallback);
         Self {
             id,
@@ -159,11 +153,7 @@ fn decode(bytes: &[u8]) -> Option<Record<'_>> {
     let name_bytes = pull_length(&mut rest)?;
     let metadata_bytes = pull_length(&mut rest)?;
     let mut wide = |flag: u8| -> Option<Option<[u8; 16]>> {
-        if flags & flag == 0 {
-            Some(None)
-        } else {
-            take(&mut rest).map(Some)
-        }
+        if flags & flag == 0 { Some(None) } else { take(&mut rest).map(Some) }
     };
     let (stream, correlation, causation) = (wide(STREAM)?, wide(CORRELATION)?, wide(CAUSATION)?);
     let (type_name, rest) = rest.split_at_checked(name_bytes)?;
@@ -171,11 +161,7 @@ fn decode(bytes: &[u8]) -> Option<Record<'_>> {
     Some(Record {
         id,
         stream: stream.map_or(Some(None), |bytes| StreamId::from_bytes(bytes).map(Some))?,
-        kind: if flags & EVENT == 0 {
-            MessageKind::Command
-        } else {
-            MessageKind::Event
-        },
+        kind: if flags & EVENT == 0 { MessageKind::Command } else { MessageKind::Event },
         type_name: core::str::from_utf8(type_name).ok()?,
         type_version: u16::from_le_bytes(version),
         content_type: ContentType(content_type),
@@ -267,16 +253,8 @@ mod tests {
         let name = "n".repeat(300);
         let full = append(b"payload\0\xff", &[7; 200], &name);
         read_back(&full);
-        read_back(&Append {
-            stream: None,
-            kind: MessageKind::Command,
-            ..full
-        });
-        read_back(&Append {
-            causation: None,
-            correlation: full.id.into(),
-            ..full
-        });
+        read_back(&Append { stream: None, kind: MessageKind::Command, ..full });
+        read_back(&Append { causation: None, correlation: full.id.into(), ..full });
         read_back(&append(b"", b"", "t"));
     }
 

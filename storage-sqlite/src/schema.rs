@@ -32,9 +32,7 @@ pub(crate) fn open(options: &SqliteOptions, place: &Place) -> Result<(Connection
     if let Place::File(path) = place {
         create_private(path)?;
     }
-    let mut connection = place
-        .connect(Access::Write)
-        .map_err(|error| explain(place, error))?;
+    let mut connection = place.connect(Access::Write).map_err(|error| explain(place, error))?;
     let failed = |error| explain(place, error);
     if connection.is_readonly("main").map_err(failed)? {
         return Err(OpenError::Path {
@@ -46,9 +44,7 @@ pub(crate) fn open(options: &SqliteOptions, place: &Place) -> Result<(Connection
     let patience = options.busy_timeout;
     connection.busy_timeout(patience).map_err(failed)?;
     if check(&connection, options, place)?.is_fresh() {
-        connection
-            .pragma_update(None, "page_size", options.page_bytes)
-            .map_err(failed)?;
+        connection.pragma_update(None, "page_size", options.page_bytes).map_err(failed)?;
     }
     set_journal(&connection, options, place)?;
     place.prepare(&connection, options).map_err(failed)?;
@@ -84,10 +80,7 @@ impl Found {
 
 /// An empty file that only its owner may read, unless there is one already: SQLite gives its other files the same mode.
 fn create_private(path: &Path) -> Result<(), OpenError> {
-    let fails = |why: String| OpenError::Path {
-        path: path.to_owned(),
-        why,
-    };
+    let fails = |why: String| OpenError::Path { path: path.to_owned(), why };
     let mut create = OpenOptions::new();
     create.write(true).create_new(true);
     #[cfg(unix)]
@@ -102,9 +95,7 @@ fn create_private(path: &Path) -> Result<(), OpenError> {
             if !metadata.is_file() {
                 return Err(fails("it is not a file".to_owned()));
             }
-            fs::File::open(path)
-                .map(drop)
-                .map_err(|error| fails(error.to_string()))
+            fs::File::open(path).map(drop).map_err(|error| fails(error.to_string()))
         }
         Err(error) => Err(fails(error.to_string())),
     }
@@ -113,13 +104,10 @@ fn create_private(path: &Path) -> Result<(), OpenError> {
 fn check(connection: &Connection, options: &SqliteOptions, place: &Place) -> Result<Found, OpenError> {
     let failed = |error| explain(place, error);
     let path = || place.path().to_owned();
-    let application: i32 = connection
-        .pragma_query_value(None, "application_id", |row| row.get(0))
-        .map_err(failed)?;
+    let application: i32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
     let (tables, ours): (i64, i64) = connection
-        .query_row(include_str!("sql/count_tables.sql"), [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
+        .query_row(include_str!("sql/count_tables.sql"), [], |row| Ok((row.get(0)?, row.get(1)?)))
         .map_err(failed)?;
     if ours > 0 {
         let found: i32 = connection
@@ -128,34 +116,22 @@ fn check(connection: &Connection, options: &SqliteOptions, place: &Place) -> Res
         let known = KNOWN;
         return match found {
             1.. if found <= known => Ok(Found::Version(found)),
-            1.. => Err(OpenError::Newer {
-                path: path(),
-                found,
-                known,
-            }),
-            _ => Err(OpenError::Older {
-                path: path(),
-                found,
-                known,
-            }),
+            1.. => Err(OpenError::Newer { path: path(), found, known }),
+            _ => Err(OpenError::Older { path: path(), found, known }),
         };
     }
     match (application, tables > 0, options.existing) {
         (0 | APPLICATION, false, _) => Ok(Found::Empty),
         (_, _, Existing::Share) => Ok(Found::Shared),
-        _ => Err(OpenError::Foreign {
-            path: path(),
-            application,
-        }),
+        _ => Err(OpenError::Foreign { path: path(), application }),
     }
 }
 
 fn set_journal(connection: &Connection, options: &SqliteOptions, place: &Place) -> Result<(), OpenError> {
     let (wanted, why) = match place {
-        Place::File(_) => (
-            "wal",
-            "SQLite cannot keep a write-ahead log there (is it a network file system?)",
-        ),
+        Place::File(_) => {
+            ("wal", "SQLite cannot keep a write-ahead log there (is it a network file system?)")
+        }
         Place::Memory(_) => ("memory", "this SQLite cannot keep a database in memory"),
     };
     let set =
@@ -165,10 +141,7 @@ fn set_journal(connection: &Connection, options: &SqliteOptions, place: &Place) 
     if mode.eq_ignore_ascii_case(wanted) {
         Ok(())
     } else {
-        Err(OpenError::Path {
-            path: place.path().to_owned(),
-            why: why.to_owned(),
-        })
+        Err(OpenError::Path { path: place.path().to_owned(), why: why.to_owned() })
     }
 }
 
@@ -176,9 +149,7 @@ fn set_journal(connection: &Connection, options: &SqliteOptions, place: &Place) 
 /// and the other waits, and finds everything done.
 fn migrate(connection: &mut Connection, options: &SqliteOptions, place: &Place) -> Result<Agreed, OpenError> {
     let failed = |error| explain(place, error);
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(failed)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     let found = check(&transaction, options, place)?;
     let from = match found {
         Found::Empty | Found::Shared => 0,
@@ -188,14 +159,10 @@ fn migrate(connection: &mut Connection, options: &SqliteOptions, place: &Place) 
         transaction.execute_batch(step).map_err(failed)?;
     }
     if from < KNOWN {
-        transaction
-            .execute(include_str!("sql/set_schema_version.sql"), [KNOWN])
-            .map_err(failed)?;
+        transaction.execute(include_str!("sql/set_schema_version.sql"), [KNOWN]).map_err(failed)?;
     }
     if found.is_fresh() {
-        transaction
-            .pragma_update(None, "application_id", APPLICATION)
-            .map_err(failed)?;
+        transaction.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
     }
     let agreed = agree(&transaction, &options.service, place)?;
     transaction.commit().map_err(failed)?;
@@ -217,10 +184,7 @@ fn agree(connection: &Connection, service: &Service, place: &Place) -> Result<Ag
             |row| row.get(0),
         )
         .map_err(failed)?;
-    Ok(Agreed {
-        service: connection.last_insert_rowid(),
-        first_partition,
-    })
+    Ok(Agreed { service: connection.last_insert_rowid(), first_partition })
 }
 
 /// What the database says of a service: its numbers, its partitions and its time to live.
@@ -231,10 +195,7 @@ pub(crate) fn find_service(
     connection
         .prepare_cached(include_str!("sql/find_service.sql"))?
         .query_row([name], |row| {
-            let agreed = Agreed {
-                service: row.get(0)?,
-                first_partition: row.get(1)?,
-            };
+            let agreed = Agreed { service: row.get(0)?, first_partition: row.get(1)? };
             let time_to_live = Duration::from_micros(row.get::<_, i64>(3)?.unsigned_abs());
             Ok((agreed, row.get(2)?, time_to_live))
         })

@@ -83,11 +83,7 @@ impl Exchange<'_, '_> {
             let start = bytes.len();
             let run = self.encode_run(rest, &mut bytes);
             rest = &rest[run.messages..];
-            runs.push(Placed {
-                start,
-                length: bytes.len() - start,
-                ..run
-            });
+            runs.push(Placed { start, length: bytes.len() - start, ..run });
             if bytes.len() >= SEGMENT_BYTES || rest.is_empty() {
                 self.put_segment(&mut runs, &bytes, include_str!("sql/put_run.sql"))?;
                 bytes.clear();
@@ -123,21 +119,12 @@ impl Exchange<'_, '_> {
             messages += 1;
         }
         bytes.extend_from_slice(&scratch.ends);
-        Placed {
-            place,
-            span: next - place,
-            messages,
-            segment: 0,
-            start,
-            length: 0,
-        }
+        Placed { place, span: next - place, messages, segment: 0, start, length: 0 }
     }
 
     /// Writes a segment, and by the given statement where its runs are.
     fn put_segment(&mut self, runs: &mut Vec<Placed>, bytes: &[u8], put: &str) -> Result<(), Stop> {
-        self.sql
-            .prepare_cached(include_str!("sql/put_segment.sql"))?
-            .execute([bytes])?;
+        self.sql.prepare_cached(include_str!("sql/put_segment.sql"))?.execute([bytes])?;
         let segment = self.sql.last_insert_rowid();
         let places = &mut self.scratch.places;
         places.clear();
@@ -153,9 +140,12 @@ impl Exchange<'_, '_> {
                 run.length as i64,
             ))?;
         }
-        self.sql
-            .prepare_cached(include_str!("sql/put_segment_use.sql"))?
-            .execute((segment, runs.len() as i64, bytes.len() as i64, &places[..]))?;
+        self.sql.prepare_cached(include_str!("sql/put_segment_use.sql"))?.execute((
+            segment,
+            runs.len() as i64,
+            bytes.len() as i64,
+            &places[..],
+        ))?;
         runs.clear();
         Ok(())
     }
@@ -163,12 +153,8 @@ impl Exchange<'_, '_> {
     /// Gives back what this batch's housekeeping freed, and looks after a few of the old segments.
     pub(crate) fn free_segments(&mut self) -> Result<(), Stop> {
         {
-            let mut whole = self
-                .sql
-                .prepare_cached(include_str!("sql/delete_segment_use.sql"))?;
-            let mut part = self
-                .sql
-                .prepare_cached(include_str!("sql/free_segment_part.sql"))?;
+            let mut whole = self.sql.prepare_cached(include_str!("sql/delete_segment_use.sql"))?;
+            let mut part = self.sql.prepare_cached(include_str!("sql/free_segment_part.sql"))?;
             let mut delete = self.sql.prepare_cached(include_str!("sql/delete_segment.sql"))?;
             for (segment, freed) in self.freed_bytes.drain() {
                 if whole.execute((segment, freed.runs))? == 1 {
@@ -218,9 +204,7 @@ impl Exchange<'_, '_> {
             self.sql
                 .prepare_cached(include_str!("sql/delete_segment_use.sql"))?
                 .execute((segment, i64::MAX))?;
-            self.sql
-                .prepare_cached(include_str!("sql/delete_segment.sql"))?
-                .execute([segment])?;
+            self.sql.prepare_cached(include_str!("sql/delete_segment.sql"))?.execute([segment])?;
             if together.len() >= SEGMENT_BYTES {
                 self.put_segment(&mut runs, &together, include_str!("sql/move_run.sql"))?;
                 together.clear();
@@ -279,10 +263,7 @@ impl<'c> Segments<'c> {
 
     fn open(&mut self, segment: i64) -> Result<Option<&Blob<'c>>, Stop> {
         if self.open.as_ref().is_none_or(|(open, _)| *open != segment) {
-            self.open = match self
-                .sql
-                .blob_open("main", "whizbang_segment", "bytes", segment, true)
-            {
+            self.open = match self.sql.blob_open("main", "whizbang_segment", "bytes", segment, true) {
                 Ok(blob) => Some((segment, blob)),
                 // There is no such segment, or no blob in it: somebody damaged the file by hand.
                 Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => None,
@@ -304,9 +285,7 @@ pub(crate) struct Run<'r> {
 
 impl<'r> Run<'r> {
     fn of(placed: &Placed, bytes: &'r [u8]) -> Self {
-        let ends = usize::try_from(placed.span)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(4);
+        let ends = usize::try_from(placed.span).unwrap_or(usize::MAX).saturating_mul(4);
         let (records, ends) = bytes.split_at(bytes.len().saturating_sub(ends));
         let mut run = Self {
             place: placed.place,

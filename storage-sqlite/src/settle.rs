@@ -21,9 +21,7 @@ enum Stands {
 
 impl<'b> Exchange<'_, 'b> {
     pub(crate) fn unit(&mut self, unit: &'b Unit<'b>) -> Result<UnitAnswer, Stop> {
-        let lane = unit
-            .delivery
-            .map(|delivery| (delivery.subscription, delivery.lane));
+        let lane = unit.delivery.map(|delivery| (delivery.subscription, delivery.lane));
         if lane.is_some_and(|lane| self.stuck.contains(&lane)) {
             return Ok(UnitAnswer::Skipped);
         }
@@ -49,10 +47,7 @@ impl<'b> Exchange<'_, 'b> {
         for expected in unit.expects {
             let actual = self.version(expected.stream)?;
             if actual != expected.version {
-                return Ok(UnitAnswer::StreamConflict {
-                    stream: expected.stream,
-                    actual,
-                });
+                return Ok(UnitAnswer::StreamConflict { stream: expected.stream, actual });
             }
         }
         for (index, projection) in unit.projections.iter().enumerate() {
@@ -71,9 +66,7 @@ impl<'b> Exchange<'_, 'b> {
         if let Some((delivery, stands)) = stands {
             self.end(delivery, unit.settle, stands)?;
         }
-        Ok(UnitAnswer::Applied {
-            emits: first..self.answer.emits.len(),
-        })
+        Ok(UnitAnswer::Applied { emits: first..self.answer.emits.len() })
     }
 
     fn stands(
@@ -97,11 +90,7 @@ impl<'b> Exchange<'_, 'b> {
             && !row.is_dead()
         {
             let is_it = row.runs_at(self.sender) && row.attempt() == delivery.attempt;
-            return Ok(if is_it {
-                Ok(Stands::Parked(row))
-            } else {
-                Err(UnitAnswer::Fenced)
-            });
+            return Ok(if is_it { Ok(Stands::Parked(row)) } else { Err(UnitAnswer::Fenced) });
         }
         Ok(if !self.owns(partition, delivery.epoch) {
             Err(UnitAnswer::Fenced)
@@ -128,9 +117,7 @@ impl<'b> Exchange<'_, 'b> {
         let (partition, position) = (delivery.partition, delivery.position);
         match stands {
             Stands::InFlow => {
-                self.state
-                    .cursor_mut(self.sql, index, partition)?
-                    .settle(position, position);
+                self.state.cursor_mut(self.sql, index, partition)?.settle(position, position);
                 if settle == Settle::Done {
                     return Ok(());
                 }
@@ -160,11 +147,7 @@ impl<'b> Exchange<'_, 'b> {
         match settle {
             Settle::Done => None,
             Settle::Retry { after, error } => {
-                row.fail(
-                    now.after(after),
-                    now,
-                    self.state.subscriptions[index].attempts_max,
-                );
+                row.fail(now.after(after), now, self.state.subscriptions[index].attempts_max);
                 Some(limits.cut(error))
             }
             Settle::Dead { reason, error } => {
@@ -182,8 +165,7 @@ impl<'b> Exchange<'_, 'b> {
                 None
             }
             Settle::Unroutable => {
-                row.dies_at
-                    .get_or_insert(now.after(self.service.unroutable_after));
+                row.dies_at.get_or_insert(now.after(self.service.unroutable_after));
                 row.state = Standing::Unroutable;
                 None
             }
@@ -211,9 +193,7 @@ impl<'b> Exchange<'_, 'b> {
         } else if last > cursor.given() || first <= suspects_to && !cursor.covers(first, suspects_to) {
             SettledAnswer::Unknown
         } else {
-            self.state
-                .cursor_mut(self.sql, index, range.partition)?
-                .settle(first, last);
+            self.state.cursor_mut(self.sql, index, range.partition)?.settle(first, last);
             SettledAnswer::Applied
         })
     }
@@ -240,9 +220,7 @@ impl<'b> Exchange<'_, 'b> {
             return Ok(());
         }
         if let Some(copied) = self.record_at(partition, position)? {
-            self.state
-                .cursor_mut(self.sql, index, partition)?
-                .settle(position, position);
+            self.state.cursor_mut(self.sql, index, partition)?.settle(position, position);
             let place = self.state.place(partition, position);
             let message = Record::read(&copied.record, fallback_id(place));
             let mut row = Parked::waiting(position, message.lane(), self.now);
@@ -275,14 +253,17 @@ impl<'b> Exchange<'_, 'b> {
     fn project(&self, projection: &Projection<'_>) -> Result<(), Stop> {
         let (service, perspective, key) = (self.state.service(), projection.perspective, projection.key);
         match projection.state {
-            Some(state) => self
-                .sql
-                .prepare_cached(include_str!("sql/put_projection.sql"))?
-                .execute((service, perspective, key, state))?,
-            None => self
-                .sql
-                .prepare_cached(include_str!("sql/delete_projection.sql"))?
-                .execute((service, perspective, key))?,
+            Some(state) => self.sql.prepare_cached(include_str!("sql/put_projection.sql"))?.execute((
+                service,
+                perspective,
+                key,
+                state,
+            ))?,
+            None => self.sql.prepare_cached(include_str!("sql/delete_projection.sql"))?.execute((
+                service,
+                perspective,
+                key,
+            ))?,
         };
         Ok(())
     }

@@ -134,17 +134,12 @@ impl State {
         let (agreed, partitions) = (self.agreed, self.partitions);
         let mut versions = core::mem::take(&mut self.versions);
         versions.clear();
-        *self = Self {
-            versions,
-            ..Self::new(agreed, partitions)
-        };
+        *self = Self { versions, ..Self::new(agreed, partitions) };
     }
 
     /// Makes sure, under the write lock, that what is remembered is what is committed.
     pub(crate) fn refresh(&mut self, sql: &Connection) -> Result<(), Stop> {
-        let version: i64 = sql
-            .prepare_cached("PRAGMA data_version;")?
-            .query_row([], |row| row.get(0))?;
+        let version: i64 = sql.prepare_cached("PRAGMA data_version;")?.query_row([], |row| row.get(0))?;
         if self.data_version == Some(version) {
             return Ok(());
         }
@@ -183,13 +178,12 @@ impl State {
         if self.generation_moved {
             self.generation += 1;
             let micros = |instant: Option<Timestamp>| instant.map(Timestamp::micros);
-            sql.prepare_cached(include_str!("sql/put_generation.sql"))?
-                .execute((
-                    self.agreed.service,
-                    self.generation,
-                    micros(self.truce_until),
-                    micros(self.committed_at),
-                ))?;
+            sql.prepare_cached(include_str!("sql/put_generation.sql"))?.execute((
+                self.agreed.service,
+                self.generation,
+                micros(self.truce_until),
+                micros(self.committed_at),
+            ))?;
             self.generation_moved = false;
         }
         if self.versions.len() > VERSIONS_MAX {
@@ -231,11 +225,7 @@ impl State {
     pub(crate) fn subscriptions_of(&self, group: i64) -> Vec<usize> {
         let of_group =
             |(index, subscription): (usize, &Subscription)| (subscription.group == group).then_some(index);
-        self.subscriptions
-            .iter()
-            .enumerate()
-            .filter_map(of_group)
-            .collect()
+        self.subscriptions.iter().enumerate().filter_map(of_group).collect()
     }
 
     /// Forgets a subscription; the places of those behind it move up.
@@ -243,9 +233,7 @@ impl State {
         self.subscriptions.remove(index);
         let moved = core::mem::take(&mut self.moved_cursors);
         let others = moved.into_iter().filter(|(of, _)| *of != index);
-        self.moved_cursors = others
-            .map(|(of, block)| (of - usize::from(of > index), block))
-            .collect();
+        self.moved_cursors = others.map(|(of, block)| (of - usize::from(of > index), block)).collect();
         self.change();
     }
 
@@ -274,15 +262,11 @@ impl State {
 
     /// The one instance that appends to a partition's log: its owner in the oldest group that has one.
     pub(crate) fn writer(&self, partition: Partition) -> Option<InstanceId> {
-        self.groups
-            .iter()
-            .find_map(|group| group.owners.get(partition.0 as usize)?.instance)
+        self.groups.iter().find_map(|group| group.owners.get(partition.0 as usize)?.instance)
     }
 
     pub(crate) fn subscription_index(&self, id: SubscriptionId) -> Option<usize> {
-        self.subscriptions
-            .iter()
-            .position(|subscription| subscription.id == id)
+        self.subscriptions.iter().position(|subscription| subscription.id == id)
     }
 
     /// A partition's head.
@@ -364,18 +348,14 @@ impl State {
     /// The lanes of a cursor's suspects, if they were looked up before.
     pub(crate) fn suspect_lanes(&mut self, index: usize, partition: Partition) -> &mut Option<SuspectLanes> {
         let slot = self.subscriptions[index].cursors[partition.0 as usize].as_mut();
-        &mut slot
-            .expect("the cursor was asked for before its suspects")
-            .suspect_lanes
+        &mut slot.expect("the cursor was asked for before its suspects").suspect_lanes
     }
 
     fn slot(&mut self, sql: &Connection, index: usize, partition: Partition) -> Result<&mut Slot, Stop> {
         let subscription = &mut self.subscriptions[index];
         let at = partition.0 as usize;
         if subscription.cursors.is_empty() {
-            subscription
-                .cursors
-                .resize_with(self.partitions as usize, || None);
+            subscription.cursors.resize_with(self.partitions as usize, || None);
         }
         if at >= subscription.cursors.len() {
             return Err(NO_PARTITION);
@@ -385,11 +365,7 @@ impl State {
             let cursors = block::read_cursors(sql, subscription.id, block)?;
             for (at, cursor) in partitions_of(block).zip(cursors) {
                 if let Some(slot) = subscription.cursors.get_mut(at) {
-                    *slot = Some(Slot {
-                        cursor,
-                        moved: false,
-                        suspect_lanes: None,
-                    });
+                    *slot = Some(Slot { cursor, moved: false, suspect_lanes: None });
                 }
             }
         }
@@ -418,11 +394,7 @@ impl State {
     fn load_service(&mut self, sql: &Connection) -> Result<(), Stop> {
         let mut find = sql.prepare_cached(include_str!("sql/service_state.sql"))?;
         let (generation, truce, committed) = find.query_row([self.agreed.service], |row| {
-            Ok((
-                row.get(0)?,
-                row.get::<_, Option<i64>>(1)?,
-                row.get::<_, Option<i64>>(2)?,
-            ))
+            Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, Option<i64>>(2)?))
         })?;
         self.generation = generation;
         self.truce_until = truce.map(Timestamp::from_micros);
@@ -435,10 +407,7 @@ impl State {
         let before = core::mem::take(&mut self.instances);
         self.load_instances(sql)?;
         let same = before.len() == self.instances.len()
-            && before
-                .iter()
-                .zip(&self.instances)
-                .all(|(a, b)| a.id == b.id && a.number == b.number);
+            && before.iter().zip(&self.instances).all(|(a, b)| a.id == b.id && a.number == b.number);
         Ok(!same)
     }
 
@@ -498,18 +467,13 @@ impl State {
                 id: SubscriptionId(row.get(0)?),
                 group: row.get(1)?,
                 name: row.get(2)?,
-                on_dead: if row.get::<_, i64>(3)? == ON_DEAD_HALT {
-                    OnDead::Halt
-                } else {
-                    OnDead::Skip
-                },
+                on_dead: if row.get::<_, i64>(3)? == ON_DEAD_HALT { OnDead::Halt } else { OnDead::Skip },
                 attempts_max: row.get(4)?,
                 paused: row.get(5)?,
                 cursors: Vec::new(),
             });
         }
-        self.subscriptions
-            .sort_unstable_by_key(|subscription| subscription.id);
+        self.subscriptions.sort_unstable_by_key(|subscription| subscription.id);
         Ok(())
     }
 }
@@ -522,26 +486,13 @@ impl Subscription {
         on_dead: OnDead,
         attempts_max: u32,
     ) -> Self {
-        Self {
-            id,
-            group,
-            name: name.to_owned(),
-            on_dead,
-            attempts_max,
-            paused: false,
-            cursors: Vec::new(),
-        }
+        Self { id, group, name: name.to_owned(), on_dead, attempts_max, paused: false, cursors: Vec::new() }
     }
 }
 
 impl Instance {
     pub(crate) fn known(&self) -> KnownInstance {
-        KnownInstance {
-            start_token: self.start_token,
-            last: self.number,
-            digest: self.digest,
-            gone: false,
-        }
+        KnownInstance { start_token: self.start_token, last: self.number, digest: self.digest, gone: false }
     }
 }
 

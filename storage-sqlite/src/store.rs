@@ -113,7 +113,11 @@ impl SqliteStore {
         let digest = batch.digest();
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => schema::reopen(&self.options, &self.place).map_err(not_applied)?,
+            None => {
+                // It broke, or a batch panicked: what is remembered may never have been committed.
+                self.state.forget();
+                schema::reopen(&self.options, &self.place).map_err(not_applied)?
+            }
         };
         let result = self.process_on(&connection, batch, digest, answer);
         if result.is_err() {
@@ -247,10 +251,7 @@ struct Failed {
 impl Failed {
     fn of(stop: Stop) -> Self {
         let broken = matches!(&stop, Stop::Sqlite(error) if breaks_connection(error));
-        Self {
-            error: stop.into(),
-            broken,
-        }
+        Self { error: stop.into(), broken }
     }
 
     fn before_commit(error: rusqlite::Error) -> Self {
@@ -261,23 +262,14 @@ impl Failed {
     fn at_commit(error: rusqlite::Error) -> Self {
         // Without room the commit mark itself was not written, so the transaction is definitely not there.
         if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
-            return Self {
-                error: NotApplied::Full(error.into()).into(),
-                broken: true,
-            };
+            return Self { error: NotApplied::Full(error.into()).into(), broken: true };
         }
-        Self {
-            error: StoreError::Unknown(error.into()),
-            broken: true,
-        }
+        Self { error: StoreError::Unknown(error.into()), broken: true }
     }
 }
 
 fn kept(answers: &[(InstanceId, LastAnswer)], instance: InstanceId) -> Option<&LastAnswer> {
-    answers
-        .iter()
-        .find(|(of, _)| *of == instance)
-        .map(|(_, kept)| kept)
+    answers.iter().find(|(of, _)| *of == instance).map(|(_, kept)| kept)
 }
 
 fn begin(sql: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {

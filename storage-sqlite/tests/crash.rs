@@ -26,20 +26,13 @@ fn nothing_is_lost_doubled_or_reordered_by_kills() {
     let path = directory.path().join("a.db");
     let mut told = Told::default();
     for round in 1..=kills {
-        told.absorb(killed(
-            &path,
-            round,
-            Duration::from_micros(random.u64(1_000..120_000)),
-        ));
+        told.absorb(killed(&path, round, Duration::from_micros(random.u64(1_000..120_000))));
     }
     let mut last = Worker::join(&path, u128::from(kills) + 1);
     last.drain();
     let report = told.check(&last);
     println!("{report:?}");
-    assert!(
-        report.answered > kills,
-        "the processes got something done: {report:?}"
-    );
+    assert!(report.answered > kills, "the processes got something done: {report:?}");
     assert!(report.is_clean(), "{report:?}");
 }
 
@@ -54,10 +47,7 @@ fn two_processes_share_a_file() {
         (one.join().unwrap(), two.join().unwrap())
     });
     let mut told = Told::default();
-    assert!(
-        one.lines().count() > 20 && two.lines().count() > 20,
-        "both got something done"
-    );
+    assert!(one.lines().count() > 20 && two.lines().count() > 20, "both got something done");
     told.absorb(one);
     told.absorb(two);
     let mut last = Worker::join(&path, 3);

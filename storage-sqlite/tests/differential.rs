@@ -27,7 +27,15 @@ impl Fixture for Memory {
 }
 
 #[test]
-fn memory_and_sqlite_do_the_same() {
+fn memory_and_a_file_do_the_same() {
+    let plan = Plan::from_environment();
+    // A file waits for the disk.
+    let fewer = Plan { sequences: plan.sequences.div_ceil(8), ..plan };
+    println!("{:?}", differential::run::<Memory, fixture::OnFile>(fewer));
+}
+
+#[test]
+fn memory_and_sqlite_in_memory_do_the_same() {
     let reached = differential::run::<Memory, fixture::InMemory>(Plan::from_environment());
     println!("{reached:?}");
 }

@@ -44,11 +44,7 @@ fn a_disk_that_fails_and_recovers_loses_nothing() {
             }
             let said = running.kill();
             // Without room the commit mark cannot have been written; after any other failure of a commit nobody knows.
-            let expected = if fault == "enospc" || fault == "short" {
-                "Full("
-            } else {
-                "Unknown("
-            };
+            let expected = if fault == "enospc" || fault == "short" { "Full(" } else { "Unknown(" };
             assert!(said.contains(expected), "{fault}: {said}");
             told.absorb(said);
         }
@@ -73,11 +69,7 @@ fn faulty_disk(directory: &Path) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faulty_disk.c");
     let library = directory.join("faulty_disk.so");
     let mut compile = Command::new("cc");
-    compile
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .arg(&library)
-        .arg(source)
-        .arg("-ldl");
+    compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
     match compile.status() {
         Ok(status) => {
             assert!(status.success(), "the library is compiled");

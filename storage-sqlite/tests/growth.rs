@@ -27,11 +27,7 @@ fn what_is_trimmed_is_used_again_although_one_partition_stands_still() {
     let path = directory.path().join("a.db");
     let clock = TestClock::new();
     let store = SqliteOptions {
-        service: Service {
-            partitions: PARTITIONS,
-            window: u32::MAX,
-            ..Service::named("test")
-        },
+        service: Service { partitions: PARTITIONS, window: u32::MAX, ..Service::named("test") },
         synchronous: Synchronous::Normal,
         checkpoint_bytes: 8 << 20,
         clock: Arc::new(clock.clone()),
@@ -46,10 +42,7 @@ fn what_is_trimmed_is_used_again_although_one_partition_stands_still() {
     let mut number = 0;
     for _ in 0..(megabytes << 20) / (BATCH * PAYLOAD_BYTES) {
         let mut settled = Vec::new();
-        for partition in (0..PARTITIONS)
-            .map(Partition)
-            .filter(|partition| *partition != STUCK)
-        {
+        for partition in (0..PARTITIONS).map(Partition).filter(|partition| *partition != STUCK) {
             let at = partition.0 as usize;
             if given[at] > done[at] {
                 settled.push(one.settled(partition, done[at] + 1, given[at]));
@@ -59,12 +52,7 @@ fn what_is_trimmed_is_used_again_although_one_partition_stands_still() {
         let appends: Vec<_> = (0..BATCH)
             .map(|_| {
                 number += 1;
-                Append {
-                    stream: None,
-                    payload,
-                    hand_out: HandOut::Now,
-                    ..command(number, "")
-                }
+                Append { stream: None, payload, hand_out: HandOut::Now, ..command(number, "") }
             })
             .collect();
         let batch = WorkBatch {
@@ -83,12 +71,7 @@ fn what_is_trimmed_is_used_again_although_one_partition_stands_still() {
     }
     let live = given[STUCK.0 as usize] * PAYLOAD_BYTES as u64;
     let size = size_of(&path);
-    println!(
-        "{} MiB written, {} live, {} in files",
-        megabytes,
-        live >> 20,
-        size >> 20
-    );
+    println!("{} MiB written, {} live, {} in files", megabytes, live >> 20, size >> 20);
     assert!(size <= 2 * live + SLACK, "{size} bytes for {live} live ones");
 
     let mut expected = 1;
@@ -99,20 +82,13 @@ fn what_is_trimmed_is_used_again_although_one_partition_stands_still() {
             break;
         }
         for handed in read.page.iter() {
-            assert_eq!(
-                (handed.position, handed.condition),
-                (Position(expected), Condition::Whole)
-            );
+            assert_eq!((handed.position, handed.condition), (Position(expected), Condition::Whole));
             assert!(handed.payload == payload, "{expected}");
             expected += 1;
         }
         after = expected - 1;
     }
-    assert_eq!(
-        expected,
-        given[STUCK.0 as usize] + 1,
-        "all of the partition is still there"
-    );
+    assert_eq!(expected, given[STUCK.0 as usize] + 1, "all of the partition is still there");
 }
 
 fn size_of(path: &Path) -> u64 {

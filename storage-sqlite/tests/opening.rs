@@ -14,11 +14,7 @@ use whizbang_storage::*;
 use whizbang_storage_sqlite::{Existing, OpenError, SqliteOptions, SqliteStore, Synchronous};
 
 fn options() -> SqliteOptions {
-    SqliteOptions {
-        service: service(),
-        busy_timeout: Duration::from_secs(5),
-        ..SqliteOptions::default()
-    }
+    SqliteOptions { service: service(), busy_timeout: Duration::from_secs(5), ..SqliteOptions::default() }
 }
 
 fn pragma(sql: &Connection, name: &str) -> String {
@@ -67,15 +63,8 @@ fn a_new_file_is_private_and_has_the_good_defaults() {
 #[test]
 fn normal_is_had_by_name_only() {
     let directory = tempfile::tempdir().unwrap();
-    let options = SqliteOptions {
-        synchronous: Synchronous::Normal,
-        ..options()
-    };
-    let sql = options
-        .open(directory.path().join("a.db"))
-        .unwrap()
-        .connect()
-        .unwrap();
+    let options = SqliteOptions { synchronous: Synchronous::Normal, ..options() };
+    let sql = options.open(directory.path().join("a.db")).unwrap().connect().unwrap();
     assert_eq!(pragma(&sql, "synchronous"), "1");
 }
 
@@ -84,38 +73,17 @@ fn another_agreement_is_refused_with_both_values() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.db");
     drop(options().open(&path).unwrap());
-    let partitions = SqliteOptions {
-        service: Service {
-            partitions: 8,
-            ..service()
-        },
-        ..options()
-    };
+    let partitions = SqliteOptions { service: Service { partitions: 8, ..service() }, ..options() };
     let text = partitions.open(&path).unwrap_err().to_string();
-    assert_eq!(
-        text,
-        "the database was set up with partitions = 4, this process asks for 8"
-    );
+    assert_eq!(text, "the database was set up with partitions = 4, this process asks for 8");
     let ttl = SqliteOptions {
-        service: Service {
-            time_to_live: Duration::from_secs(20),
-            ..service()
-        },
+        service: Service { time_to_live: Duration::from_secs(20), ..service() },
         ..options()
     };
     let text = ttl.open(&path).unwrap_err().to_string();
-    assert_eq!(
-        text,
-        "the database was set up with time_to_live = 10s, this process asks for 20s"
-    );
+    assert_eq!(text, "the database was set up with time_to_live = 10s, this process asks for 20s");
     // Another service has its own.
-    let other = SqliteOptions {
-        service: Service {
-            partitions: 8,
-            ..Service::named("other")
-        },
-        ..options()
-    };
+    let other = SqliteOptions { service: Service { partitions: 8, ..Service::named("other") }, ..options() };
     drop(other.open(&path).unwrap());
 }
 
@@ -126,41 +94,15 @@ fn a_newer_and_an_older_schema_are_refused_with_both_versions() {
     drop(options().open(&path).unwrap());
     let set = |version: i32| {
         let sql = Connection::open(&path).unwrap();
-        sql.execute("UPDATE whizbang_schema SET version = ?1", [version])
-            .unwrap();
+        sql.execute("UPDATE whizbang_schema SET version = ?1", [version]).unwrap();
     };
     set(2);
     let newer = options().open(&path).unwrap_err();
-    assert!(
-        matches!(
-            newer,
-            OpenError::Newer {
-                found: 2,
-                known: 1,
-                ..
-            }
-        ),
-        "{newer}"
-    );
-    assert!(
-        newer
-            .to_string()
-            .contains("has version 2, this program knows versions up to 1"),
-        "{newer}"
-    );
+    assert!(matches!(newer, OpenError::Newer { found: 2, known: 1, .. }), "{newer}");
+    assert!(newer.to_string().contains("has version 2, this program knows versions up to 1"), "{newer}");
     set(0);
     let older = options().open(&path).unwrap_err();
-    assert!(
-        matches!(
-            older,
-            OpenError::Older {
-                found: 0,
-                known: 1,
-                ..
-            }
-        ),
-        "{older}"
-    );
+    assert!(matches!(older, OpenError::Older { found: 0, known: 1, .. }), "{older}");
     set(1);
     drop(options().open(&path).unwrap());
 }
@@ -174,28 +116,15 @@ fn files_of_others_are_refused_and_left_as_they_are() {
         .execute_batch("PRAGMA application_id = 42; CREATE TABLE theirs (n INTEGER);")
         .unwrap();
     let unnamed = directory.path().join("unnamed.db");
-    Connection::open(&unnamed)
-        .unwrap()
-        .execute_batch("CREATE TABLE theirs (n INTEGER);")
-        .unwrap();
+    Connection::open(&unnamed).unwrap().execute_batch("CREATE TABLE theirs (n INTEGER);").unwrap();
     let text = directory.path().join("notes.txt");
-    fs::write(
-        &text,
-        "this is a note, and long enough to be taken for a header of a database",
-    )
-    .unwrap();
+    fs::write(&text, "this is a note, and long enough to be taken for a header of a database").unwrap();
     let before = contents(directory.path());
 
     let refused = options().open(&foreign).unwrap_err();
-    assert!(
-        matches!(refused, OpenError::Foreign { application: 42, .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, OpenError::Foreign { application: 42, .. }), "{refused}");
     let refused = options().open(&unnamed).unwrap_err();
-    assert!(
-        matches!(refused, OpenError::Foreign { application: 0, .. }),
-        "{refused}"
-    );
+    assert!(matches!(refused, OpenError::Foreign { application: 0, .. }), "{refused}");
     let refused = options().open(&text).unwrap_err();
     assert!(matches!(refused, OpenError::NotADatabase(_)), "{refused}");
     assert!(contents(directory.path()) == before, "something was written");
@@ -211,18 +140,13 @@ fn a_database_of_the_application_is_shared_when_it_says_so() {
             "PRAGMA user_version = 12; CREATE TABLE event (n INTEGER); INSERT INTO event VALUES (1);",
         )
         .unwrap();
-    let share = SqliteOptions {
-        existing: Existing::Share,
-        ..options()
-    };
+    let share = SqliteOptions { existing: Existing::Share, ..options() };
     drop(share.clone().open(&path).unwrap());
     let store = share.open(&path).unwrap();
     let sql = store.connect().unwrap();
     assert_eq!(pragma(&sql, "user_version"), "12");
     assert_eq!(pragma(&sql, "application_id"), "0");
-    let rows: i64 = sql
-        .query_row("SELECT count(*) FROM event", [], |row| row.get(0))
-        .unwrap();
+    let rows: i64 = sql.query_row("SELECT count(*) FROM event", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 1);
     drop(store);
     // Once it is there, it need not be said again.
@@ -234,9 +158,7 @@ fn what_is_no_file_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let refused = options().open(directory.path()).unwrap_err();
     assert!(refused.to_string().contains("it is a directory"), "{refused}");
-    let refused = options()
-        .open(directory.path().join("missing").join("a.db"))
-        .unwrap_err();
+    let refused = options().open(directory.path().join("missing").join("a.db")).unwrap_err();
     assert!(matches!(refused, OpenError::Path { .. }), "{refused}");
     let refused = options().open("/dev/null").unwrap_err();
     assert!(refused.to_string().contains("it is not a file"), "{refused}");
@@ -264,21 +186,9 @@ fn a_file_that_must_not_be_read_or_written_is_refused() {
 fn settings_that_cannot_be_used_are_refused_before_there_is_a_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.db");
-    let refused = SqliteOptions {
-        service: Service {
-            partitions: 0,
-            ..service()
-        },
-        ..options()
-    };
-    assert!(matches!(
-        refused.open(&path),
-        Err(OpenError::Service(ServiceError::Partitions(0)))
-    ));
-    let refused = SqliteOptions {
-        page_bytes: 1_000,
-        ..options()
-    };
+    let refused = SqliteOptions { service: Service { partitions: 0, ..service() }, ..options() };
+    assert!(matches!(refused.open(&path), Err(OpenError::Service(ServiceError::Partitions(0)))));
+    let refused = SqliteOptions { page_bytes: 1_000, ..options() };
     assert!(matches!(refused.open(&path), Err(OpenError::Options(_))));
     assert!(!path.exists());
 }
@@ -290,10 +200,7 @@ fn a_held_file_is_busy_after_the_configured_wait() {
     drop(options().open(&path).unwrap());
     let holder = Connection::open(&path).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let short = SqliteOptions {
-        busy_timeout: Duration::from_millis(50),
-        ..options()
-    };
+    let short = SqliteOptions { busy_timeout: Duration::from_millis(50), ..options() };
     let refused = short.open(&path).unwrap_err();
     assert!(matches!(refused, OpenError::Busy(_)), "{refused}");
 }
@@ -315,9 +222,8 @@ fn of_many_that_open_a_new_file_at_once_one_sets_it_up_and_the_others_wait() {
             }
         });
         let sql = Connection::open(&path).unwrap();
-        let services: i64 = sql
-            .query_row("SELECT count(*) FROM whizbang_service", [], |row| row.get(0))
-            .unwrap();
+        let services: i64 =
+            sql.query_row("SELECT count(*) FROM whizbang_service", [], |row| row.get(0)).unwrap();
         assert_eq!(services, 1);
     }
 }
@@ -327,21 +233,12 @@ fn hostile_names_are_kept_as_they_are() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["a'; DROP TABLE whizbang_run; --", "%_\\\"", "\u{202E}dlrow", "🚀"] {
         let path = directory.path().join("a.db");
-        let named = SqliteOptions {
-            service: Service {
-                partitions: 4,
-                ..Service::named(name)
-            },
-            ..options()
-        };
+        let named = SqliteOptions { service: Service { partitions: 4, ..Service::named(name) }, ..options() };
         let mut one = Instance::join(named.open(&path).unwrap(), 1, name, &[name]);
         one.heartbeat();
         let statistics = block_on(one.store.reader().statistics()).unwrap();
         let known = &statistics.subscriptions[0];
         assert_eq!((&known.group[..], &known.name[..]), (name, name));
     }
-    assert!(matches!(
-        SqliteStore::open(directory.path().join("a\0b.db")),
-        Err(OpenError::Path { .. })
-    ));
+    assert!(matches!(SqliteStore::open(directory.path().join("a\0b.db")), Err(OpenError::Path { .. })));
 }

@@ -54,22 +54,11 @@ fn no_statement_scans_or_sorts() {
 #[test]
 fn the_check_notices_a_scan_and_a_sort() {
     let directory = tempfile::tempdir().unwrap();
-    let one = Instance::join(
-        open(&directory.path().join("a.db"), &TestClock::new()),
-        1,
-        "g",
-        &["s"],
-    );
+    let one = Instance::join(open(&directory.path().join("a.db"), &TestClock::new()), 1, "g", &["s"]);
     let sql = one.store.connect().unwrap();
-    let steps = plan(
-        &sql,
-        "SELECT * FROM whizbang_parked WHERE attempts = 1 ORDER BY error",
-    );
+    let steps = plan(&sql, "SELECT * FROM whizbang_parked WHERE attempts = 1 ORDER BY error");
     assert!(steps.iter().any(|step| step.starts_with("SCAN")), "{steps:?}");
-    assert!(
-        steps.iter().any(|step| step.contains("USE TEMP B-TREE")),
-        "{steps:?}"
-    );
+    assert!(steps.iter().any(|step| step.contains("USE TEMP B-TREE")), "{steps:?}");
 }
 
 fn statements() -> BTreeMap<String, String> {

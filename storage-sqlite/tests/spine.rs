@@ -23,19 +23,13 @@ fn a_message_lives_and_goes() {
         version: None,
         handed_out,
     };
-    assert_eq!(
-        appended.appends,
-        [stored(1, false), stored(2, false), stored(3, false)]
-    );
+    assert_eq!(appended.appends, [stored(1, false), stored(2, false), stored(3, false)]);
 
     let read = one.read(partition, 0);
     let ids: Vec<_> = read.page.iter().map(|handed| handed.id).collect();
     assert_eq!(ids, [id(1), id(2), id(3)]);
     let first = read.page.get(0).unwrap();
-    assert_eq!(
-        (first.payload, first.type_name),
-        (&b"payload"[..], "test.command")
-    );
+    assert_eq!((first.payload, first.type_name), (&b"payload"[..], "test.command"));
 
     // 1 is done, 2 is tried again, 3 waits behind it.
     let settled = one.send(|batch| WorkBatch {
@@ -43,10 +37,7 @@ fn a_message_lives_and_goes() {
             unit(delivery(&read.page.get(0).unwrap()), Settle::Done),
             unit(
                 delivery(&read.page.get(1).unwrap()),
-                Settle::Retry {
-                    after: Duration::from_secs(60),
-                    error: "no",
-                },
+                Settle::Retry { after: Duration::from_secs(60), error: "no" },
             ),
             unit(delivery(&read.page.get(2).unwrap()), Settle::Defer),
         ]),
@@ -54,29 +45,18 @@ fn a_message_lives_and_goes() {
         housekeeping: Some(100),
         ..batch.empty()
     });
-    assert!(
-        settled
-            .units
-            .iter()
-            .all(|unit| matches!(unit, UnitAnswer::Applied { .. }))
-    );
+    assert!(settled.units.iter().all(|unit| matches!(unit, UnitAnswer::Applied { .. })));
     assert_eq!((settled.page.len(), settled.removed), (0, 3));
 
     clock.advance(Duration::from_secs(60));
     let due = one.due();
     assert_eq!(due.page.len(), 1, "3 waits behind 2");
     let again = due.page.get(0).unwrap();
-    assert_eq!(
-        (again.id, again.attempt, again.origin),
-        (id(2), 2, Origin::Parked)
-    );
+    assert_eq!((again.id, again.attempt, again.origin), (id(2), 2, Origin::Parked));
     let dead = one.send(|batch| WorkBatch {
         units: batch.keep_units(vec![unit(
             delivery(&due.page.get(0).unwrap()),
-            Settle::Dead {
-                reason: DeadReason::Rejected,
-                error: "never",
-            },
+            Settle::Dead { reason: DeadReason::Rejected, error: "never" },
         )]),
         due: Some(ALL),
         ..batch.empty()
@@ -85,10 +65,7 @@ fn a_message_lives_and_goes() {
 
     let letters = block_on(one.store.reader().dead_letters(None, 10)).unwrap();
     assert_eq!(letters.len(), 1);
-    assert_eq!(
-        (letters[0].message, &letters[0].error[..], letters[0].attempts),
-        (id(2), "never", 1)
-    );
+    assert_eq!((letters[0].message, &letters[0].error[..], letters[0].attempts), (id(2), "never", 1));
     let statistics = block_on(one.store.reader().statistics()).unwrap();
     assert_eq!((statistics.messages, statistics.subscriptions[0].parked), (0, 1));
 }
@@ -99,43 +76,26 @@ fn what_was_handed_out_to_a_dead_process_comes_back_as_suspect() {
     let path = directory.path().join("a.db");
     let mut one = Instance::join(open(&path, &clock), 1, "g", &["s"]);
     let sent = one.send(|batch| WorkBatch {
-        appends: batch.keep_all((1..=5).map(|n| Append {
-            hand_out: HandOut::Now,
-            ..command(n, "a")
-        })),
+        appends: batch.keep_all((1..=5).map(|n| Append { hand_out: HandOut::Now, ..command(n, "a") })),
         ..batch.empty()
     });
     assert!(
-        sent.appends
-            .iter()
-            .all(|append| matches!(append, AppendAnswer::Stored { handed_out: true, .. }))
+        sent.appends.iter().all(|append| matches!(append, AppendAnswer::Stored { handed_out: true, .. }))
     );
     let partition = StreamId::from_key("a").partition(4);
     let range = one.settled(partition, 1, 2);
-    let settled = one.send(|batch| WorkBatch {
-        settled: batch.keep_settled(vec![range]),
-        ..batch.empty()
-    });
+    let settled = one.send(|batch| WorkBatch { settled: batch.keep_settled(vec![range]), ..batch.empty() });
     assert_eq!(settled.settled, [SettledAnswer::Applied]);
     drop(one);
 
     let mut two = Instance::join(open(&path, &clock), 2, "g", &["s"]);
-    assert!(
-        two.told().owned.is_empty(),
-        "the first is within its time to live"
-    );
+    assert!(two.told().owned.is_empty(), "the first is within its time to live");
     for seconds in [4, 4, 2] {
         clock.advance(Duration::from_secs(seconds));
         two.heartbeat();
     }
     assert_eq!(two.told().owned.len(), 4);
-    let owned = two
-        .told()
-        .owned
-        .iter()
-        .find(|owned| owned.partition == partition)
-        .unwrap()
-        .clone();
+    let owned = two.told().owned.iter().find(|owned| owned.partition == partition).unwrap().clone();
     assert_eq!(
         (owned.epoch, owned.cursors[0].low, owned.cursors[0].read_from),
         (Epoch(2), Position(2), Position(5))
@@ -151,48 +111,27 @@ fn what_was_handed_out_to_a_dead_process_comes_back_as_suspect() {
     }
     assert!(two.due().page.is_empty());
     let statistics = block_on(two.store.reader().statistics()).unwrap();
-    assert_eq!(
-        (
-            statistics.subscriptions[0].lag,
-            statistics.subscriptions[0].parked
-        ),
-        (0, 0)
-    );
+    assert_eq!((statistics.subscriptions[0].lag, statistics.subscriptions[0].parked), (0, 0));
 }
 
 #[test]
 fn a_repeat_is_answered_as_the_first_time_and_writes_nothing() {
     let (directory, clock) = (tempfile::tempdir().unwrap(), TestClock::new());
     let mut one = Instance::join(open(&directory.path().join("a.db"), &clock), 1, "g", &["s"]);
-    let append = Append {
-        dedup: Some(b"key"),
-        ..command(1, "a")
-    };
-    let first = one.send(|batch| WorkBatch {
-        appends: batch.keep_all([append]),
-        ..batch.empty()
-    });
+    let append = Append { dedup: Some(b"key"), ..command(1, "a") };
+    let first = one.send(|batch| WorkBatch { appends: batch.keep_all([append]), ..batch.empty() });
     one.number -= 1;
-    let again = one.send(|batch| WorkBatch {
-        appends: batch.keep_all([append]),
-        ..batch.empty()
-    });
+    let again = one.send(|batch| WorkBatch { appends: batch.keep_all([append]), ..batch.empty() });
     assert_eq!(first.appends, again.appends);
     one.number -= 1;
     let other = one.try_send(|batch| batch.empty());
-    assert!(
-        matches!(other, Err(StoreError::DifferentBatch { .. })),
-        "{other:?}"
-    );
+    assert!(matches!(other, Err(StoreError::DifferentBatch { .. })), "{other:?}");
     one.number += 1;
     let duplicate = one.send(|batch| WorkBatch {
         appends: batch.keep_all([Append { id: id(2), ..append }]),
         ..batch.empty()
     });
-    let expected = AppendAnswer::Duplicate {
-        first: id(1),
-        body: SameBody::Same,
-    };
+    let expected = AppendAnswer::Duplicate { first: id(1), body: SameBody::Same };
     assert_eq!(duplicate.appends, [expected]);
 }
 
@@ -211,10 +150,7 @@ fn a_users_own_transaction_commits_and_rolls_back_its_messages() {
             transaction.commit().unwrap();
         }
     }
-    let moved = one.send(|batch| WorkBatch {
-        arrivals: Some(100),
-        ..batch.empty()
-    });
+    let moved = one.send(|batch| WorkBatch { arrivals: Some(100), ..batch.empty() });
     let partition = StreamId::from_key("a").partition(4);
     assert_eq!(moved.moved, [(partition, Position(4))]);
     let read = one.read(partition, 0);
@@ -232,10 +168,7 @@ fn a_store_in_memory_is_read_from_another_thread() {
     };
     let mut one = Instance::join(options.in_memory().unwrap(), 1, "g", &["s"]);
     one.send(|batch| WorkBatch {
-        appends: batch.keep_all((1..=3).map(|n| Append {
-            kind: MessageKind::Event,
-            ..command(n, "a")
-        })),
+        appends: batch.keep_all((1..=3).map(|n| Append { kind: MessageKind::Event, ..command(n, "a") })),
         ..batch.empty()
     });
     let mut page = Page::default();

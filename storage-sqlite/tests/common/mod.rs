@@ -1,10 +1,5 @@
 //! An instance at a store, and the messages it sends.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    missing_docs,
-    reason = "each test file takes what it needs"
-)]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file takes what it needs")]
 
 use std::future::Future;
 use std::num::NonZeroU128;
@@ -14,32 +9,21 @@ use std::sync::Arc;
 use whizbang_storage::*;
 use whizbang_storage_sqlite::{SqliteOptions, SqliteStore};
 
-pub const ALL: Limit = Limit {
-    messages: 1_000,
-    bytes: 1 << 30,
-};
+pub const ALL: Limit = Limit { messages: 1_000, bytes: 1 << 30 };
 
 pub fn service() -> Service {
-    Service {
-        partitions: 4,
-        ..Service::named("test")
-    }
+    Service { partitions: 4, ..Service::named("test") }
 }
 
 pub fn open(path: &Path, clock: &TestClock) -> SqliteStore {
-    let options = SqliteOptions {
-        service: service(),
-        clock: Arc::new(clock.clone()),
-        ..SqliteOptions::default()
-    };
+    let options =
+        SqliteOptions { service: service(), clock: Arc::new(clock.clone()), ..SqliteOptions::default() };
     options.open(path).expect("the file can be opened")
 }
 
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime
-        .expect("a runtime without drivers always starts")
-        .block_on(future)
+    runtime.expect("a runtime without drivers always starts").block_on(future)
 }
 
 pub fn id(number: u128) -> MessageId {
@@ -69,13 +53,7 @@ pub fn command(number: u128, stream: &str) -> Append<'static> {
 }
 
 pub fn unit(delivery: Delivery, settle: Settle<'_>) -> Unit<'_> {
-    Unit {
-        delivery: Some(delivery),
-        settle,
-        emits: &[],
-        expects: &[],
-        projections: &[],
-    }
+    Unit { delivery: Some(delivery), settle, emits: &[], expects: &[], projections: &[] }
 }
 
 pub fn delivery(handed: &Handed<'_>) -> Delivery {
@@ -152,11 +130,7 @@ impl Instance {
     }
 
     pub fn next(&mut self) -> Sender {
-        Sender {
-            instance: self.id,
-            start_token: 7,
-            number: self.number + 1,
-        }
+        Sender { instance: self.id, start_token: 7, number: self.number + 1 }
     }
 
     pub fn process(&mut self, batch: &WorkBatch<'_>) -> Result<Answer, StoreError> {
@@ -186,10 +160,7 @@ impl Instance {
     }
 
     pub fn heartbeat(&mut self) {
-        self.send(|batch| WorkBatch {
-            membership: Some(Membership::Heartbeat),
-            ..batch.empty()
-        });
+        self.send(|batch| WorkBatch { membership: Some(Membership::Heartbeat), ..batch.empty() });
     }
 
     pub fn epoch(&self, partition: Partition) -> Epoch {
@@ -215,16 +186,10 @@ impl Instance {
             after: Position(after),
             limit: ALL,
         };
-        self.send(|batch| WorkBatch {
-            reads: vec![read].leak(),
-            ..batch.empty()
-        })
+        self.send(|batch| WorkBatch { reads: vec![read].leak(), ..batch.empty() })
     }
 
     pub fn due(&mut self) -> Answer {
-        self.send(|batch| WorkBatch {
-            due: Some(ALL),
-            ..batch.empty()
-        })
+        self.send(|batch| WorkBatch { due: Some(ALL), ..batch.empty() })
     }
 }

@@ -1,10 +1,5 @@
 //! A process that sends commands and handles them, and the check of what came of it.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    missing_docs,
-    reason = "each test file takes what it needs"
-)]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file takes what it needs")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -26,10 +21,7 @@ const STREAMS: u64 = 12;
 /// Distinguishes a command from its effect.
 const EFFECT: u128 = 1 << 100;
 
-const ALL: Limit = Limit {
-    messages: 200,
-    bytes: 1 << 20,
-};
+const ALL: Limit = Limit { messages: 200, bytes: 1 << 20 };
 
 fn id(bits: u128) -> MessageId {
     MessageId::from_bits(NonZeroU128::new(bits).expect("rounds count from 1"))
@@ -86,9 +78,7 @@ impl Worker {
             },
             ..SqliteOptions::default()
         };
-        let store = options
-            .open(path)
-            .expect("the file can be opened after any crash");
+        let store = options.open(path).expect("the file can be opened after any crash");
         let mut worker = Self {
             store,
             instance: InstanceId::from_bits(NonZeroU128::new(round).expect("rounds count from 1")),
@@ -103,26 +93,16 @@ impl Worker {
             on_dead: OnDead::Halt,
             attempts_max: u32::MAX,
         }];
-        let join = Join {
-            group: Some("g"),
-            subscriptions: &specs,
-            types: &[],
-        };
-        worker.send(WorkBatch {
-            membership: Some(Membership::Join(join)),
-            ..WorkBatch::empty(worker.from())
-        });
+        let join = Join { group: Some("g"), subscriptions: &specs, types: &[] };
+        worker
+            .send(WorkBatch { membership: Some(Membership::Join(join)), ..WorkBatch::empty(worker.from()) });
         let told = worker.answer.membership.as_ref().expect("a join is answered");
         worker.subscription = told.subscriptions[0];
         worker
     }
 
     fn from(&self) -> Sender {
-        Sender {
-            instance: self.instance,
-            start_token: 1,
-            number: self.number + 1,
-        }
+        Sender { instance: self.instance, start_token: 1, number: self.number + 1 }
     }
 
     /// Sends a batch until it is answered.
@@ -142,13 +122,9 @@ impl Worker {
         if let Some(told) = &self.answer.membership {
             let before = core::mem::take(&mut self.owned);
             for owned in &told.owned {
-                let known = before
-                    .get(&owned.partition)
-                    .filter(|(epoch, _)| *epoch == owned.epoch);
-                let from = known.map_or(
-                    owned.cursors.first().map_or(Position::START, |c| c.read_from),
-                    |known| known.1,
-                );
+                let known = before.get(&owned.partition).filter(|(epoch, _)| *epoch == owned.epoch);
+                let from = known
+                    .map_or(owned.cursors.first().map_or(Position::START, |c| c.read_from), |known| known.1);
                 self.owned.insert(owned.partition, (owned.epoch, from));
             }
         }
@@ -231,10 +207,7 @@ impl Worker {
                 }
             })
             .collect();
-        self.send(WorkBatch {
-            units: &units,
-            ..WorkBatch::empty(self.from())
-        });
+        self.send(WorkBatch { units: &units, ..WorkBatch::empty(self.from()) });
     }
 
     /// Works until nothing is left.
@@ -246,10 +219,7 @@ impl Worker {
             let left = block_on(self.store.reader().statistics()).expect("the file can be read");
             let works = left.arrivals > 0 || left.subscriptions.iter().any(|s| s.lag + s.parked > 0);
             quiet = if works { 0 } else { quiet + 1 };
-            assert!(
-                started.elapsed() < Duration::from_secs(60),
-                "never done: {left:?}"
-            );
+            assert!(started.elapsed() < Duration::from_secs(60), "never done: {left:?}");
             if works {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -290,13 +260,7 @@ pub struct Running {
 impl Running {
     pub fn start(path: &Path, round: u64, environment: &[(&str, &Path)]) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("a program has a path"))
-            .args([
-                "--exact",
-                "the_process_that_is_killed",
-                "--ignored",
-                "--nocapture",
-                "--test-threads=1",
-            ])
+            .args(["--exact", "the_process_that_is_killed", "--ignored", "--nocapture", "--test-threads=1"])
             .env("WHIZBANG_CHILD", path)
             .env("WHIZBANG_ROUND", round.to_string())
             .envs(environment.iter().copied())
@@ -314,11 +278,7 @@ impl Running {
                 said.push('\n');
             }
         });
-        Self {
-            child,
-            said,
-            listening,
-        }
+        Self { child, said, listening }
     }
 
     /// How often it said something like this so far.
@@ -393,9 +353,7 @@ impl Told {
         let mut sent: Option<Vec<u128>> = None;
         for line in said.lines() {
             if let Some((_, list)) = line.split_once("@sends") {
-                let numbers = list
-                    .split_whitespace()
-                    .map(|number| number.parse().expect("a whole line"));
+                let numbers = list.split_whitespace().map(|number| number.parse().expect("a whole line"));
                 sent = Some(numbers.collect());
             } else if line.contains("@answered") {
                 self.answered.extend(sent.take().into_iter().flatten());
@@ -406,20 +364,13 @@ impl Told {
 
     /// Compares what was said with the effects that are there.
     pub fn check(&self, last: &Worker) -> Report {
-        let mut report = Report {
-            answered: self.answered.len() as u64,
-            ..Report::default()
-        };
+        let mut report = Report { answered: self.answered.len() as u64, ..Report::default() };
         let open: BTreeSet<u128> = self.open.iter().flatten().copied().collect();
         let mut seen = BTreeSet::new();
         for stream in 0..STREAMS {
             let mut page = Page::default();
-            block_on(
-                last.store
-                    .reader()
-                    .history(effects_of(stream), Version(0), usize::MAX, &mut page),
-            )
-            .expect("the file can be read");
+            block_on(last.store.reader().history(effects_of(stream), Version(0), usize::MAX, &mut page))
+                .expect("the file can be read");
             let mut before: BTreeMap<u128, u128> = BTreeMap::new();
             for effect in page.iter() {
                 let command = effect.id.bits().get() & !EFFECT;
