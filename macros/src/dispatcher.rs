@@ -52,16 +52,8 @@ impl Parse for Table {
             return Err(Error::new(item.ident.span(), text));
         }
         let receptors = LitStr::new(RECEPTORS, Span::call_site());
-        let first = Subscription {
-            name: receptors,
-            options: Options::default(),
-            routes: Vec::new(),
-        };
-        let mut table = Self {
-            item,
-            subscriptions: vec![first],
-            types: Vec::new(),
-        };
+        let first = Subscription { name: receptors, options: Options::default(), routes: Vec::new() };
+        let mut table = Self { item, subscriptions: vec![first], types: Vec::new() };
         while !input.is_empty() {
             table.parse_item(input)?;
         }
@@ -96,11 +88,7 @@ impl Table {
                 return Err(Error::new(name.span(), text));
             }
             _ => {
-                self.subscriptions.push(Subscription {
-                    name,
-                    options,
-                    routes: Vec::new(),
-                });
+                self.subscriptions.push(Subscription { name, options, routes: Vec::new() });
                 self.subscriptions.len() - 1
             }
         };
@@ -149,19 +137,11 @@ impl Table {
                 ),
             };
             return Err(Error::new(
-                receptors
-                    .get(1)
-                    .map_or(message.span(), |second| second.field.span()),
+                receptors.get(1).map_or(message.span(), |second| second.field.span()),
                 error,
             ));
         }
-        let route = Route {
-            is_command,
-            kind: self.kind_of(&message),
-            message,
-            receptors,
-            options,
-        };
+        let route = Route { is_command, kind: self.kind_of(&message), message, receptors, options };
         self.refuse_second(&route, subscription)?;
         self.subscriptions[subscription].routes.push(route);
         Ok(())
@@ -170,10 +150,8 @@ impl Table {
     /// A second line for one message is a mistake that is best told here, at its place; one that hides behind another path
     /// of the same type is found by the compiler.
     fn refuse_second(&self, route: &Route, subscription: usize) -> Result<()> {
-        let Some(first) = self.subscriptions[subscription]
-            .routes
-            .iter()
-            .find(|other| other.kind == route.kind)
+        let Some(first) =
+            self.subscriptions[subscription].routes.iter().find(|other| other.kind == route.kind)
         else {
             return Ok(());
         };
@@ -192,17 +170,9 @@ impl Table {
     }
 
     fn receptor(&self, field: Ident) -> Result<Receptor> {
-        let named = |name: &Ident| {
-            self.item
-                .fields
-                .iter()
-                .find(|other| other.ident.as_ref() == Some(name))
-        };
+        let named = |name: &Ident| self.item.fields.iter().find(|other| other.ident.as_ref() == Some(name));
         match named(&field) {
-            Some(found) => Ok(Receptor {
-                ty: found.ty.clone(),
-                field,
-            }),
+            Some(found) => Ok(Receptor { ty: found.ty.clone(), field }),
             None => {
                 let names: Vec<String> = self
                     .item
@@ -253,10 +223,7 @@ pub(crate) fn text_of(ty: &Type) -> String {
 pub(crate) fn expand(table: &Table) -> Result<TokenStream> {
     let item = &table.item;
     let checks = checks(table);
-    let commands = table.subscriptions[0]
-        .routes
-        .iter()
-        .filter(|route| route.is_command);
+    let commands = table.subscriptions[0].routes.iter().filter(|route| route.is_command);
     let commands = commands.map(|route| has_one_receptor(table, route));
     let invocations = invocations(table);
     let dispatcher = dispatcher(table);
@@ -271,22 +238,12 @@ pub(crate) fn expand(table: &Table) -> Result<TokenStream> {
 
 /// Each type is what its line says, and no two have one wire name.
 fn checks(table: &Table) -> TokenStream {
-    let kinds = table
-        .subscriptions
-        .iter()
-        .flat_map(|subscription| &subscription.routes)
-        .map(|route| {
-            let message = &route.message;
-            let check = Ident::new(
-                if route.is_command {
-                    "assert_command"
-                } else {
-                    "assert_event"
-                },
-                message.span(),
-            );
-            quote_spanned!(place_of(message.span())=> const _: () = ::whizbang::dispatch::#check::<#message>();)
-        });
+    let kinds = table.subscriptions.iter().flat_map(|subscription| &subscription.routes).map(|route| {
+        let message = &route.message;
+        let check =
+            Ident::new(if route.is_command { "assert_command" } else { "assert_event" }, message.span());
+        quote_spanned!(place_of(message.span())=> const _: () = ::whizbang::dispatch::#check::<#message>();)
+    });
     let types = table.types.iter().map(|message| {
         let rust = text_of(message);
         quote! {
@@ -333,9 +290,7 @@ fn has_one_receptor(table: &Table, route: &Route) -> TokenStream {
 
 /// The methods of the struct itself.
 fn invocations(table: &Table) -> TokenStream {
-    let ItemStruct {
-        ident, vis, generics, ..
-    } = &table.item;
+    let ItemStruct { ident, vis, generics, .. } = &table.item;
     let (impl_generics, type_generics, where_clause) = generics.split_for_impl();
     let captured = routing::captured(generics);
     let future = quote! {
@@ -409,20 +364,13 @@ fn dispatcher(table: &Table) -> TokenStream {
     let (impl_generics, type_generics, where_clause) = table.item.generics.split_for_impl();
     let subscriptions = table.subscriptions.iter().map(subscription_spec);
     let types = &table.types;
-    let options = table
-        .subscriptions
-        .iter()
-        .enumerate()
-        .flat_map(|(number, subscription)| {
-            let wanted = subscription
-                .routes
-                .iter()
-                .filter(|route| !route.receptors.is_empty());
-            wanted.map(move |route| {
-                let (kind, options) = (route.kind as u16, route.options.of_receptor());
-                quote!((#number, #kind) => ::core::option::Option::Some(#options),)
-            })
-        });
+    let options = table.subscriptions.iter().enumerate().flat_map(|(number, subscription)| {
+        let wanted = subscription.routes.iter().filter(|route| !route.receptors.is_empty());
+        wanted.map(move |route| {
+            let (kind, options) = (route.kind as u16, route.options.of_receptor());
+            quote!((#number, #kind) => ::core::option::Option::Some(#options),)
+        })
+    });
     let route = routing::route(table);
     quote! {
         impl #impl_generics ::whizbang::Dispatcher for #ident #type_generics #where_clause {
@@ -467,10 +415,7 @@ fn subscription_spec(subscription: &Subscription) -> TokenStream {
     };
     let start = or("start", quote!(::whizbang::StartAt::First));
     let on_dead = or("on_dead", quote!(::whizbang::OnDead::Skip));
-    let receptors = subscription
-        .routes
-        .iter()
-        .map(|route| route.options.of_receptor());
+    let receptors = subscription.routes.iter().map(|route| route.options.of_receptor());
     quote! {
         ::whizbang::dispatch::SubscriptionSpec {
             name: #name,

@@ -87,14 +87,10 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn dispatcher(input: TokenStream) -> TokenStream {
     let table = syn::parse_macro_input!(input as dispatcher::Table);
-    dispatcher::expand(&table)
-        .unwrap_or_else(syn::Error::into_compile_error)
-        .into()
+    dispatcher::expand(&table).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
 fn derive(input: TokenStream, kind: message::Kind) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);
-    message::expand(&input, kind)
-        .unwrap_or_else(syn::Error::into_compile_error)
-        .into()
+    message::expand(&input, kind).unwrap_or_else(syn::Error::into_compile_error).into()
 }

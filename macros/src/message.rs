@@ -31,16 +31,9 @@ pub(crate) fn expand(input: &DeriveInput, kind: Kind) -> Result<TokenStream> {
         ident.span(),
     );
     let content_type = Ident::new(settings.codec.content_type(), ident.span());
-    let reply = settings
-        .reply
-        .as_ref()
-        .map_or_else(|| quote!(()), |reply| quote!(#reply));
+    let reply = settings.reply.as_ref().map_or_else(|| quote!(()), |reply| quote!(#reply));
     let decode = Ident::new(
-        if settings.upcast_from.is_some() {
-            "decode_upcasting"
-        } else {
-            "decode_current"
-        },
+        if settings.upcast_from.is_some() { "decode_upcasting" } else { "decode_current" },
         ident.span(),
     );
     // At the type's name, so that a missing `Serialize` is reported there.
@@ -117,10 +110,7 @@ impl Codec {
 
 impl Settings {
     fn of(input: &DeriveInput, kind: Kind) -> Result<Self> {
-        let mut attributes = input
-            .attrs
-            .iter()
-            .filter(|attribute| attribute.path().is_ident("message"));
+        let mut attributes = input.attrs.iter().filter(|attribute| attribute.path().is_ident("message"));
         let example = match kind {
             Kind::Command => "#[message(name = \"orders.create\", version = 1, reply = OrderNumber)]",
             Kind::Event => "#[message(name = \"orders.created\", version = 1)]",
@@ -164,10 +154,7 @@ impl Found {
                 let version: LitInt = meta.value()?.parse()?;
                 match version.base10_parse::<u16>() {
                     Ok(1..) => once(&mut self.version, version, meta),
-                    _ => Err(Error::new(
-                        version.span(),
-                        "a version is a number from 1 to 65535",
-                    )),
+                    _ => Err(Error::new(version.span(), "a version is a number from 1 to 65535")),
                 }
             }
             "reply" if kind == Kind::Event => {
@@ -195,12 +182,7 @@ impl Found {
     }
 
     fn complete(self, attribute: &Attribute, example: &str) -> Result<Settings> {
-        let missing = |what| {
-            Error::new(
-                attribute.path().span(),
-                format!("`{what}` is missing: `{example}`"),
-            )
-        };
+        let missing = |what| Error::new(attribute.path().span(), format!("`{what}` is missing: `{example}`"));
         Ok(Settings {
             name: self.name.ok_or_else(|| missing("name"))?,
             version: self.version.ok_or_else(|| missing("version"))?,
@@ -221,11 +203,7 @@ fn once<T>(place: &mut Option<T>, value: T, meta: &ParseNestedMeta<'_>) -> Resul
 /// The body of `fn stream`.
 fn stream(input: &DeriveInput) -> Result<TokenStream> {
     let mut marked = all_fields(input).filter_map(|(member, field)| {
-        field
-            .attrs
-            .iter()
-            .find(|a| a.path().is_ident("stream"))
-            .map(|a| (member, field, a))
+        field.attrs.iter().find(|a| a.path().is_ident("stream")).map(|a| (member, field, a))
     });
     let Some((member, field, attribute)) = marked.next() else {
         return Ok(quote!(::core::option::Option::None));

@@ -14,10 +14,7 @@ pub(crate) fn check(name: &LitStr) -> Result<()> {
     }
     if text.len() > BYTES_MAX {
         let bytes = text.len();
-        return Err(Error::new(
-            name.span(),
-            format!("the name has {bytes} bytes: {BYTES_MAX} are possible"),
-        ));
+        return Err(Error::new(name.span(), format!("the name has {bytes} bytes: {BYTES_MAX} are possible")));
     }
     if text.contains('\0') {
         return Err(Error::new(name.span(), "the name holds a NUL character"));

@@ -50,10 +50,7 @@ impl Options {
     }
 
     pub(crate) fn value_of(&self, wanted: &str) -> Option<&Expr> {
-        self.settings
-            .iter()
-            .find(|(name, _)| name == wanted)
-            .map(|(_, value)| value)
+        self.settings.iter().find(|(name, _)| name == wanted).map(|(_, value)| value)
     }
 
     /// A `&'static ReceptorOptions`, checked while compiling.
@@ -63,10 +60,7 @@ impl Options {
         let rest =
             (self.settings.len() < OF_RECEPTOR.len()).then(|| quote!(..::whizbang::ReceptorOptions::DEFAULT));
         // At the first setting, so that a value that cannot work is reported there.
-        let place = self
-            .settings
-            .first()
-            .map_or_else(Span::call_site, |(name, _)| place_of(name.span()));
+        let place = self.settings.first().map_or_else(Span::call_site, |(name, _)| place_of(name.span()));
         quote_spanned! {place=>
             const { &::whizbang::ReceptorOptions { #(#settings)* #rest }.checked() }
         }

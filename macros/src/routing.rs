@@ -1,84 +1,153 @@
 //! `Dispatcher::route`: from a stored message to its receptors, through an enum of their futures.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{GenericParam, Generics};
+use syn::{GenericParam, Generics, parse_quote};
 
 use crate::dispatcher::{Route, Table};
 use crate::name::place_of;
 
-/// The function. The enum of futures is local to it: one variant per line that may run, with the future's type as a
-/// parameter, because futures have no names. It is as large as its largest variant; a plain receptor's is uninhabited.
+/// Variants of `OneOf`.
+const ARITY: usize = 16;
+
+/// The function: a `match` with an arm for each line. What has to be awaited is one type, a tree of `OneOf` with the
+/// future of each line as a leaf; futures have no names, so the compiler works out which.
+///
+/// Each line is a function of its own, and so is each node of the tree: the compiler's work grows much faster than what is
+/// unknown in one function, and two hundred lines in one took it a minute.
 pub(crate) fn route(table: &Table) -> TokenStream {
-    let captured = captured(&table.item.generics);
-    let lines: Vec<(usize, &Route)> = table
-        .subscriptions
-        .iter()
-        .enumerate()
-        .flat_map(|(number, subscription)| subscription.routes.iter().map(move |route| (number, route)))
-        .filter(|(_, route)| !route.receptors.is_empty())
-        .collect();
-    let running = running(lines.len());
-    let arms = lines.iter().enumerate().map(|(variant, (subscription, route))| {
-        let (kind, message) = (route.kind as u16, &route.message);
-        let start = start(route, variant);
-        quote! {
-            (#subscription, #kind) => {
-                match <#message as ::whizbang::Message>::decode(
-                    message.type_version,
-                    message.content_type,
-                    message.payload,
-                ) {
-                    ::core::result::Result::Ok(message) => #start,
-                    ::core::result::Result::Err(error) => ::whizbang::dispatch::Routed::Undecodable(error),
-                }
-            }
+    let mut functions = Vec::new();
+    let mut nodes: Vec<Node> = Vec::new();
+    for (number, subscription) in table.subscriptions.iter().enumerate() {
+        for route in subscription.routes.iter().filter(|route| !route.receptors.is_empty()) {
+            let (name, kind) = (format_ident!("line_{}", nodes.len()), route.kind as u16);
+            functions.push(line(table, route, &name));
+            let patterns = vec![quote!((#number, #kind))];
+            nodes.push(Node { call: quote!(#name), arguments: quote!(message, cx), patterns });
         }
-    });
-    let otherwise = match lines.len() {
-        0 => quote!(::whizbang::dispatch::Routed::<::whizbang::dispatch::Never<()>>::NotWanted),
-        _ => quote!(::whizbang::dispatch::Routed::NotWanted),
-    };
+    }
+    for level in 1.. {
+        if nodes.len() <= ARITY {
+            break;
+        }
+        let group = |(number, below): (usize, &[Node])| {
+            let name = format_ident!("node_{level}_{number}");
+            functions.push(node(table, below, &name));
+            let patterns = below.iter().flat_map(|node| node.patterns.clone()).collect();
+            Node { call: quote!(#name), arguments: quote!(subscription, kind, message, cx), patterns }
+        };
+        nodes = nodes.chunks(ARITY).enumerate().map(group).collect();
+    }
+    let (routed, body) = (routed(table), body(&nodes, &quote!(self)));
     quote! {
-        #[allow(unused_variables, unused_mut, clippy::large_enum_variant)]
+        #[inline]
         fn route<'__a>(
             &'__a self,
             subscription: usize,
             kind: ::whizbang::dispatch::Kind,
             message: &::whizbang::dispatch::Handed<'_>,
             cx: ::whizbang::Context<'__a>,
-        ) -> ::whizbang::dispatch::Routed<
-            impl ::core::future::Future<Output = ::core::result::Result<(), ::whizbang::Failure>>
-                + ::core::marker::Send + use<'__a, #captured>
-        > {
-            #running
-            match (subscription, kind.0) {
-                #(#arms)*
-                _ => #otherwise,
-            }
+        ) -> #routed {
+            #(#functions)*
+            #body
         }
     }
 }
 
+/// A function to call for some subscriptions and kinds.
+struct Node {
+    call: TokenStream,
+    arguments: TokenStream,
+    patterns: Vec<TokenStream>,
+}
+
+/// Calls the one of at most sixteen functions that is for this subscription and kind.
+fn body(nodes: &[Node], dispatcher: &TokenStream) -> TokenStream {
+    if nodes.is_empty() {
+        return quote!({
+            let _ = (subscription, kind, message, cx);
+            ::whizbang::dispatch::Routed::<::whizbang::dispatch::Never<()>>::NotWanted
+        });
+    }
+    let arms = nodes.iter().enumerate().map(|(number, Node { call, arguments, patterns })| {
+        let variant = format_ident!("V{number}");
+        quote! {
+            #(#patterns)|* => {
+                #call(#dispatcher, #arguments).map(|future| ::whizbang::dispatch::OneOf::#variant { future })
+            }
+        }
+    });
+    let futures = nodes.iter().map(|_| quote!(_));
+    quote! {
+        match (subscription, kind.0) {
+            #(#arms)*
+            _ => ::whizbang::dispatch::Routed::<::whizbang::dispatch::OneOf<#(#futures),*>>::NotWanted,
+        }
+    }
+}
+
+/// The function of a node: one of the functions below it.
+fn node(table: &Table, below: &[Node], name: &Ident) -> TokenStream {
+    let parameters = quote! {
+        subscription: usize,
+        kind: ::whizbang::dispatch::Kind,
+    };
+    function(table, name, &parameters, &body(below, &quote!(dispatcher)))
+}
+
+/// The function of a line: decodes the message, and starts its receptors.
+fn line(table: &Table, route: &Route, name: &Ident) -> TokenStream {
+    let (message, start) = (&route.message, start(route));
+    let body = quote! {
+        match ::whizbang::dispatch::decode::<#message>(message) {
+            ::core::result::Result::Ok(message) => #start,
+            ::core::result::Result::Err(error) => ::whizbang::dispatch::Routed::Undecodable(error),
+        }
+    };
+    function(table, name, &TokenStream::new(), &body)
+}
+
+/// A function inside of `route`. It sees nothing of the `impl` around it, so it has the table's parameters itself.
+fn function(table: &Table, name: &Ident, parameters: &TokenStream, body: &TokenStream) -> TokenStream {
+    let (ident, routed) = (&table.item.ident, routed(table));
+    let (_, type_generics, where_clause) = table.item.generics.split_for_impl();
+    let mut generics = table.item.generics.clone();
+    generics.params.insert(0, parse_quote!('__a));
+    let (impl_generics, ..) = generics.split_for_impl();
+    quote! {
+        #[inline(always)]
+        fn #name #impl_generics (
+            dispatcher: &'__a #ident #type_generics,
+            #parameters
+            message: &::whizbang::dispatch::Handed<'_>,
+            cx: ::whizbang::Context<'__a>,
+        ) -> #routed
+        #where_clause
+        {
+            #body
+        }
+    }
+}
+
+/// What all these functions return.
+fn routed(table: &Table) -> TokenStream {
+    let captured = captured(&table.item.generics);
+    quote! {
+        ::whizbang::dispatch::Routed<
+            impl ::core::future::Future<Output = ::core::result::Result<(), ::whizbang::Failure>>
+                + ::core::marker::Send + use<'__a, #captured>
+        >
+    }
+}
+
 /// Starts the receptors of a decoded message.
-fn start(route: &Route, variant: usize) -> TokenStream {
+fn start(route: &Route) -> TokenStream {
     let message = &route.message;
-    let variant = format_ident!("R{variant}");
     if let [receptor] = &route.receptors[..] {
         let field = &receptor.field;
-        let started = quote_spanned! {place_of(field.span())=>
-            ::whizbang::dispatch::Receives::<#message, _>::start(&self.#field, message, cx)
-        };
-        return quote! {
-            match #started {
-                ::whizbang::dispatch::Started::Done(result) => {
-                    ::whizbang::dispatch::Routed::Done(result.map(::core::mem::drop))
-                }
-                ::whizbang::dispatch::Started::Running(future) => {
-                    ::whizbang::dispatch::Routed::Running(__Running::#variant { future })
-                }
-            }
+        return quote_spanned! {place_of(field.span())=>
+            ::whizbang::dispatch::Receives::<#message, _>::start(&dispatcher.#field, message, cx).routed()
         };
     }
     // Several: one after the other in one unit. All but the last get a copy of the message.
@@ -92,13 +161,15 @@ fn start(route: &Route, variant: usize) -> TokenStream {
             quote_spanned!(place_of(message.span())=> ::whizbang::dispatch::copy_for_next_receptor(&message))
         };
         plain.push(quote_spanned! {place_of(field.span())=>
-            ::whizbang::dispatch::is_plain_receptor::<#message, _, _>(&self.#field)
+            ::whizbang::dispatch::is_plain_receptor::<#message, _, _>(&dispatcher.#field)
         });
         now.push(quote_spanned! {place_of(field.span())=>
-            ::whizbang::dispatch::receive_plain::<#message, _, _>(&self.#field, #own, cx.reborrow())
+            ::whizbang::dispatch::receive_plain::<#message, _, _>(&dispatcher.#field, #own, cx.reborrow())
         });
         awaited.push(quote_spanned! {place_of(field.span())=>
-            ::whizbang::dispatch::Receives::<#message, _>::start(&self.#field, #own, cx.reborrow()).finish().await
+            ::whizbang::dispatch::Receives::<#message, _>::start(&dispatcher.#field, #own, cx.reborrow())
+                .finish()
+                .await
         });
     }
     quote! {{
@@ -113,52 +184,12 @@ fn start(route: &Route, variant: usize) -> TokenStream {
                 ::core::result::Result::Ok(())
             })
         } else {
-            ::whizbang::dispatch::Routed::Running(__Running::#variant {
-                future: async move {
-                    #(#awaited?;)*
-                    ::core::result::Result::<(), ::whizbang::Failure>::Ok(())
-                },
+            ::whizbang::dispatch::Routed::Running(async move {
+                #(#awaited?;)*
+                ::core::result::Result::<(), ::whizbang::Failure>::Ok(())
             })
         }
     }}
-}
-
-/// The enum of futures with so many variants.
-fn running(variants: usize) -> TokenStream {
-    if variants == 0 {
-        return TokenStream::new();
-    }
-    let futures: Vec<_> = (0..variants).map(|number| format_ident!("R{number}")).collect();
-    let replies: Vec<_> = (0..variants).map(|number| format_ident!("T{number}")).collect();
-    quote! {
-        ::whizbang::dispatch::pin_project! {
-            #[project = __Projected]
-            enum __Running<#(#futures),*> {
-                #(#futures { #[pin] future: #futures },)*
-            }
-        }
-
-        impl<#(#futures, #replies),*> ::core::future::Future for __Running<#(#futures),*>
-        where
-            #(#futures: ::core::future::Future<
-                Output = ::core::result::Result<#replies, ::whizbang::Failure>,
-            >,)*
-        {
-            type Output = ::core::result::Result<(), ::whizbang::Failure>;
-
-            #[inline]
-            fn poll(
-                self: ::core::pin::Pin<&mut Self>,
-                task: &mut ::core::task::Context<'_>,
-            ) -> ::core::task::Poll<Self::Output> {
-                match self.project() {
-                    #(__Projected::#futures { future } => {
-                        future.poll(task).map(|result| result.map(::core::mem::drop))
-                    })*
-                }
-            }
-        }
-    }
 }
 
 /// The parameters of the struct, as `use<…>` lists them.

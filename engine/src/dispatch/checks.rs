@@ -1,11 +1,13 @@
 //! Small functions that a `dispatcher!` calls, so that what is wrong with a line is reported in a line of its own.
 
+use whizbang_storage::{Handed, MessageKind};
+
 use super::receptor::Receives;
+use crate::codec::DecodeError;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::message::{Command, Event, Message};
 use crate::unit::assert_kind;
-use whizbang_storage::MessageKind;
 
 /// Compiles for commands only.
 ///
@@ -23,6 +25,15 @@ pub const fn assert_command<C: Command>() {
 #[track_caller] // The error stands at the line of the table, not in here.
 pub const fn assert_event<E: Event>() {
     assert_kind::<E>(MessageKind::Event);
+}
+
+/// The message in what a store handed out.
+///
+/// # Errors
+/// What [`Message::decode`] says.
+#[inline(always)]
+pub fn decode<M: Message>(handed: &Handed<'_>) -> Result<M, DecodeError> {
+    M::decode(handed.type_version, handed.content_type, handed.payload)
 }
 
 /// The copy of an event for the next of several receptors.
@@ -51,6 +62,5 @@ pub fn receive_plain<M: Message, R: Receives<M, Form>, Form>(
     cx: Context<'_>,
 ) -> Result<(), Failure> {
     let done = receptor.start(message, cx).done();
-    done.expect("a plain receptor has run when `start` returns")
-        .map(drop)
+    done.expect("a plain receptor has run when `start` returns").map(drop)
 }

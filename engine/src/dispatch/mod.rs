@@ -151,7 +151,7 @@ use std::future::Future;
 pub use whizbang_storage::{Handed, KnownType, SubscriptionSpec};
 
 pub use self::checks::{
-    assert_command, assert_event, copy_for_next_receptor, is_plain_receptor, receive_plain,
+    assert_command, assert_event, copy_for_next_receptor, decode, is_plain_receptor, receive_plain,
 };
 pub use self::names::{NameTable, NamedType, assert_unique};
 pub use self::one_of::OneOf;

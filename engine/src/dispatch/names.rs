@@ -39,14 +39,8 @@ impl<const SLOTS: usize> NameTable<SLOTS> {
     /// While compiling: when there are fewer than twice as many slots as names, or no power of two, or more than 65,535
     /// names.
     pub const fn new(names: &[&'static str]) -> Self {
-        assert!(
-            SLOTS.is_power_of_two() && names.len() * 2 <= SLOTS,
-            "too few slots, or not a power of two"
-        );
-        assert!(
-            names.len() <= u16::MAX as usize,
-            "a dispatcher knows at most 65,535 message types"
-        );
+        assert!(SLOTS.is_power_of_two() && names.len() * 2 <= SLOTS, "too few slots, or not a power of two");
+        assert!(names.len() <= u16::MAX as usize, "a dispatcher knows at most 65,535 message types");
         let mut slots = [None; SLOTS];
         let mut number = 0;
         while number < names.len() {
@@ -141,10 +135,7 @@ struct Text {
 
 impl Text {
     const fn new() -> Self {
-        Self {
-            bytes: [0; 1_024],
-            length: 0,
-        }
+        Self { bytes: [0; 1_024], length: 0 }
     }
 
     const fn and(mut self, text: &str) -> Self {
@@ -191,14 +182,7 @@ mod tests {
         for (number, name) in NAMES.iter().enumerate() {
             assert_eq!(TABLE.find(name), Some(Kind(number as u16)), "{name}");
         }
-        for other in [
-            "",
-            "c",
-            "orders.creates",
-            "orders.creat",
-            "ORDERS.CREATE",
-            "payments.charge-carD",
-        ] {
+        for other in ["", "c", "orders.creates", "orders.creat", "ORDERS.CREATE", "payments.charge-carD"] {
             assert_eq!(TABLE.find(other), None, "{other}");
         }
     }
@@ -210,10 +194,7 @@ mod tests {
         let right = format!("{}x{}", "a".repeat(31), "a".repeat(59));
         let names: [&'static str; 2] = [left.leak(), right.leak()];
         let table = NameTable::<4>::new(&names);
-        assert_eq!(
-            (table.find(names[0]), table.find(names[1])),
-            (Some(Kind(0)), Some(Kind(1)))
-        );
+        assert_eq!((table.find(names[0]), table.find(names[1])), (Some(Kind(0)), Some(Kind(1))));
         assert_eq!(table.find(&"a".repeat(91)), None);
     }
 

@@ -46,18 +46,9 @@ impl ReceptorOptions {
     /// With a text that names the option.
     #[track_caller] // The error stands at the option, not in here.
     pub const fn checked(self) -> Self {
-        assert!(
-            self.attempts_max > 0,
-            "`attempts_max` is 0: a message is tried at least once"
-        );
-        assert!(
-            !self.deadline.is_zero(),
-            "`deadline` is zero: a receptor needs some time"
-        );
-        assert!(
-            self.jitter >= 0.0 && self.jitter <= 1.0,
-            "`jitter` is not between 0 and 1"
-        );
+        assert!(self.attempts_max > 0, "`attempts_max` is 0: a message is tried at least once");
+        assert!(!self.deadline.is_zero(), "`deadline` is zero: a receptor needs some time");
+        assert!(self.jitter >= 0.0 && self.jitter <= 1.0, "`jitter` is not between 0 and 1");
         assert!(
             self.retry_first.as_nanos() <= self.retry_max.as_nanos(),
             "`retry_first` is longer than `retry_max`"
@@ -70,10 +61,7 @@ impl ReceptorOptions {
     /// `retry_first` · 2^(attempt − 1), at most `retry_max`, times 1 − `jitter` to 1 + `jitter`.
     pub fn retry_after(&self, attempt: u32, random: f32) -> Duration {
         let doublings = attempt.saturating_sub(1).min(31);
-        let pause = self
-            .retry_first
-            .saturating_mul(1 << doublings)
-            .min(self.retry_max);
+        let pause = self.retry_first.saturating_mul(1 << doublings).min(self.retry_max);
         let factor = 1.0 + f64::from(self.jitter) * (2.0 * f64::from(random.clamp(0.0, 1.0)) - 1.0);
         Duration::try_from_secs_f64(pause.as_secs_f64() * factor).unwrap_or(Duration::MAX)
     }
@@ -122,34 +110,21 @@ mod tests {
             (1, 7.0, 36.0),
         ];
         for (attempt, random, expected) in table {
-            assert_eq!(
-                seconds(attempt, random),
-                expected,
-                "attempt {attempt}, random {random}"
-            );
+            assert_eq!(seconds(attempt, random), expected, "attempt {attempt}, random {random}");
         }
     }
 
     #[test]
     fn endless_pauses_do_not_overflow() {
-        let options = ReceptorOptions {
-            retry_max: Duration::MAX,
-            ..ReceptorOptions::DEFAULT
-        };
+        let options = ReceptorOptions { retry_max: Duration::MAX, ..ReceptorOptions::DEFAULT };
         assert_eq!(options.retry_after(32, 0.5).as_secs(), 30 << 31);
-        let longest = ReceptorOptions {
-            retry_first: Duration::MAX,
-            ..options
-        };
+        let longest = ReceptorOptions { retry_first: Duration::MAX, ..options };
         assert!(longest.retry_after(9, 1.0) >= Duration::from_secs(u64::MAX / 2));
     }
 
     #[test]
     fn a_subscription_allows_what_its_most_patient_receptor_takes() {
-        let of = |attempts_max| ReceptorOptions {
-            attempts_max,
-            ..ReceptorOptions::DEFAULT
-        };
+        let of = |attempts_max| ReceptorOptions { attempts_max, ..ReceptorOptions::DEFAULT };
         assert_eq!(attempts_max_of(&[&of(3), &of(12), &of(5)]), 12);
         assert_eq!(attempts_max_of(&[]), 1);
     }

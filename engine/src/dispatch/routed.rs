@@ -24,6 +24,19 @@ pub enum Routed<F> {
     Running(F),
 }
 
+impl<F> Routed<F> {
+    /// The same with another future, for instance [one of many](super::OneOf).
+    #[inline(always)]
+    pub fn map<G>(self, future: impl FnOnce(F) -> G) -> Routed<G> {
+        match self {
+            Self::NotWanted => Routed::NotWanted,
+            Self::Undecodable(error) => Routed::Undecodable(error),
+            Self::Done(result) => Routed::Done(result),
+            Self::Running(running) => Routed::Running(future(running)),
+        }
+    }
+}
+
 /// What a single receptor has made of a message.
 #[must_use = "a receptor that was started may have to be awaited"]
 #[derive(Debug)]
@@ -46,12 +59,12 @@ impl<F: Future<Output = Result<T, Failure>>, T> Started<F, T> {
         }
     }
 
-    /// What became of the message when this was its only receptor; `one_of` makes its future one of many. The reply is
-    /// dropped: nobody waits for it.
-    pub fn routed<R>(self, one_of: impl FnOnce(WithoutReply<F>) -> R) -> Routed<R> {
+    /// What became of a message of which this was the only receptor. The reply is dropped: nobody waits for it.
+    #[inline(always)]
+    pub fn routed(self) -> Routed<WithoutReply<F>> {
         match self {
             Self::Done(result) => Routed::Done(result.map(drop)),
-            Self::Running(future) => Routed::Running(one_of(WithoutReply { future })),
+            Self::Running(future) => Routed::Running(WithoutReply { future }),
         }
     }
 
