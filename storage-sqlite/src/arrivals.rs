@@ -8,6 +8,9 @@ use crate::error::Stop;
 use crate::exchange::Exchange;
 use crate::record::{self, Record, fallback_id};
 
+/// Arrivals are written into the log when so many bytes of them have come together, so that many large ones need little memory.
+const COPIED_BYTES: usize = 1 << 20;
+
 impl Exchange<'_, '_> {
     pub(crate) fn arrive(
         &mut self,
@@ -89,6 +92,9 @@ impl Exchange<'_, '_> {
             }
             delete.execute([id])?;
             moved.insert(partition);
+            if self.scratch.copied.len() >= COPIED_BYTES {
+                self.write_log()?;
+            }
         }
         for partition in moved {
             let head = self.state.head(self.sql, partition)?;
