@@ -157,7 +157,8 @@ where
             worker: PlainOutlined(worker()),
         },
     );
-    let work = || black_box(Work([1_u64; N]));
+    let template = black_box(Work([1_u64; N]));
+    let work = || *black_box(&template);
 
     let mut table = Table::new(&format!("a command of {} bytes", 8 * N));
     table.row("function, inlined", || direct.work(&work()));

@@ -48,6 +48,11 @@ const REMOVED_EXTRA: u64 = 4_096;
 /// The shortest time after which due work that did not come is asked for again.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
+/// The instant so long after `now`; thirty years at the most, because "for ever" must not overflow.
+pub(crate) fn later(now: Instant, by: Duration) -> Instant {
+    now + by.min(Duration::from_secs(30 * 365 * 24 * 3_600))
+}
+
 impl Agenda {
     pub(crate) fn new(heartbeat_every: Duration, now: Instant) -> Self {
         Self {
@@ -84,10 +89,12 @@ impl Agenda {
         self.wake_at() <= now || self.arrivals || self.untidy || (self.due && handing_out)
     }
 
-    /// The batch with this plan was answered. `due`: messages it handed out as due work; `removed`: rows.
-    pub(crate) fn answered(&mut self, plan: &Plan, now: Instant, due: usize, removed: usize) {
+    /// The batch with this plan was answered. `due`: messages it handed out as due work; `moved`: partitions into which
+    /// arrivals were moved; `removed`: rows.
+    pub(crate) fn answered(&mut self, plan: &Plan, now: Instant, due: usize, moved: usize, removed: usize) {
         if plan.arrivals.is_some() {
-            self.arrivals = false;
+            // Where some were moved there may be more.
+            self.arrivals = moved > 0;
         }
         if plan.due {
             // What was handed out may be followed by more; what was not is told by the heartbeat.
@@ -105,12 +112,12 @@ impl Agenda {
     /// A heartbeat was answered: arrivals that wait, and the time until something is due.
     pub(crate) fn told(&mut self, now: Instant, arrivals_waiting: usize, next_due: Option<Duration>) {
         self.arrivals = arrivals_waiting > 0;
-        self.due_at = next_due.map(|after| now + after.max(ASK_AGAIN));
+        self.due_at = next_due.map(|after| later(now, after.max(ASK_AGAIN)));
     }
 
     /// Something this engine wrote will be due after so long.
     pub(crate) fn due_in(&mut self, now: Instant, after: Duration) {
-        let at = now + after;
+        let at = later(now, after);
         self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
     }
 
@@ -144,7 +151,7 @@ mod tests {
         let mut agenda = Agenda::new(EVERY, now);
         let plan = agenda.plan(now, true);
         assert!(plan.heartbeat, "the first batch is a heartbeat");
-        agenda.answered(&plan, now, 0, 0);
+        agenda.answered(&plan, now, 0, 0, 0);
         agenda.told(now, 0, None);
         agenda
     }
@@ -169,7 +176,7 @@ mod tests {
         assert_eq!(agenda.wake_at(), then);
         let plan = agenda.plan(then, true);
         assert!(plan.heartbeat && plan.due && plan.arrivals.is_some());
-        agenda.answered(&plan, then, 0, 0);
+        agenda.answered(&plan, then, 0, 0, 0);
         agenda.told(then, 0, Some(Duration::from_secs(1)));
         assert!(!agenda.is_pressing(then, true));
         assert_eq!(agenda.wake_at(), then + Duration::from_secs(1));
@@ -191,9 +198,9 @@ mod tests {
         agenda.due_now();
         let plan = agenda.plan(now, true);
         assert!(plan.due && !plan.heartbeat);
-        agenda.answered(&plan, now, 5, 0);
+        agenda.answered(&plan, now, 5, 0, 0);
         assert!(agenda.is_pressing(now, true));
-        agenda.answered(&plan, now, 0, 0);
+        agenda.answered(&plan, now, 0, 0, 0);
         assert!(!agenda.is_pressing(now, true));
     }
 
@@ -215,10 +222,32 @@ mod tests {
         agenda.settled(1);
         let plan = agenda.plan(now, true);
         let limit = plan.housekeeping.expect("enough is settled");
-        agenda.answered(&plan, now, 0, limit);
+        agenda.answered(&plan, now, 0, 0, limit);
         assert!(agenda.is_pressing(now, true), "there may be more");
         let plan = agenda.plan(now, true);
-        agenda.answered(&plan, now, 0, 0);
+        agenda.answered(&plan, now, 0, 0, 0);
         assert!(!agenda.is_pressing(now, true));
+    }
+
+    #[test]
+    fn arrivals_are_moved_until_none_are_left() {
+        let now = Instant::now();
+        let mut agenda = quiet(now);
+        agenda.arrivals_wait();
+        let plan = agenda.plan(now, true);
+        agenda.answered(&plan, now, 0, 3, 0);
+        assert!(agenda.is_pressing(now, true), "there may be more");
+        let plan = agenda.plan(now, true);
+        agenda.answered(&plan, now, 0, 0, 0);
+        assert!(!agenda.is_pressing(now, true));
+    }
+
+    #[test]
+    fn what_is_due_at_the_end_of_time_does_not_overflow() {
+        let now = Instant::now();
+        let mut agenda = quiet(now);
+        agenda.due_in(now, Duration::MAX);
+        agenda.told(now, 0, Some(Duration::MAX));
+        assert_eq!(agenda.wake_at(), now + EVERY);
     }
 }

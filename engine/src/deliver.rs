@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use whizbang_storage::{
-    Answer, Append, AppendAnswer, Condition, Handed, LaneState, Origin, ReadAnswer, UnitAnswer, WorkBatch,
+    Answer, Append, AppendAnswer, Condition, Handed, LaneState, Origin, ReadAnswer, SettledAnswer,
+    UnitAnswer, WorkBatch,
 };
 
 use crate::agenda::Agenda;
@@ -66,6 +67,11 @@ impl Delivering<'_> {
         self.reads(batch, answer, out);
         for index in answer.due.clone() {
             self.give(index, out);
+        }
+        for (range, answered) in parts.settled.iter().zip(&answer.settled) {
+            if *answered == SettledAnswer::Unknown {
+                tracing::error!(?range, "settle: the store knows nothing of these positions");
+            }
         }
         let settled = self.tracked(parts, answer, out);
         Delivered { handout, settled }

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::intake::{Encoding, Envelope, Header, PlainSink, What, with_scratch};
 use crate::message::{Message, is_plain, next_message_id};
 use crate::receipt::{Receipt, Stored};
-use crate::replies::{Refused, Replies, UnitReply};
+use crate::replies::{Fate, Refused, Replies, UnitReply};
 use crate::send::{Accepted, NotStored, SendError, Ticket};
 use crate::shared::Shared;
 use crate::unit::{EmitError, EmitOptions, Unit};
@@ -181,9 +181,10 @@ pub(crate) fn enter_unit(
 pub(crate) async fn stored(shared: &Arc<Shared>, ticket: Ticket) -> Result<Receipt, NotStored> {
     let Ticket { id, stream, ring } = ticket;
     shared.intake.answered(ring).await.map_err(|_| NotStored::Unanswered)?;
-    match shared.replies.refusal(ring) {
-        Some(why) => Err(NotStored::Refused(why)),
-        None => Ok(Receipt::new(id, stream, Stored::default(), Arc::clone(shared))),
+    match shared.replies.fate(ring) {
+        Fate::Stored => Ok(Receipt::new(id, stream, Stored::default(), Arc::clone(shared))),
+        Fate::Refused(why) => Err(NotStored::Refused(why)),
+        Fate::Unknown => Err(NotStored::Unanswered),
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use whizbang_lockfree::{ConfigError, Doorbell, NoSink, RingsConfig, rings};
 use whizbang_storage::{Service, StoreError, WorkStore};
 
+use crate::agenda::later;
 use crate::context::Context;
 use crate::dispatch::{Dispatcher, HasOneReceptorIn};
 use crate::failure::Failure;
@@ -20,7 +21,7 @@ use crate::receive::{self, Worker};
 use crate::replies::Refused;
 use crate::send::NotStored;
 use crate::settle::{SettleRing, Settlement};
-use crate::shared::{Health, Shared, State, StopRequest};
+use crate::shared::{Health, Shared, State, StopTimes};
 use crate::unit::Unit;
 
 /// Dispatches commands, makes messages durable, and gives them to their receptors, once and in order per stream.
@@ -90,7 +91,7 @@ pub(crate) struct Inner<D> {
 impl<D> Drop for Inner<D> {
     fn drop(&mut self) {
         self.shared.intake.close();
-        self.shared.order_stop(StopRequest { deadline: Instant::now(), done: None });
+        self.shared.order_stop(StopTimes::at_once(Instant::now()), None);
     }
 }
 
@@ -273,13 +274,10 @@ fn start_pump<S: WorkStore>(
             }
         };
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(run)));
-        watched.with_health(|health| {
-            health.state = match (&ended, health.state) {
-                (Err(_), _) | (_, State::Failed) => State::Failed,
-                _ => State::Stopped,
-            };
-        });
-        watched.ended();
+        if ended.is_err() {
+            watched.with_health(|health| health.state = State::Failed);
+        }
+        watched.ended(Stopped { cancelled: 0, all_durable: ended.is_ok() });
         herald.notify_one();
         if ended.is_err() {
             tracing::error!(
@@ -398,16 +396,16 @@ impl<D: Dispatcher> Engine<D> {
     /// Stops the engine: no message is accepted any more, what was accepted becomes durable, running handlers may finish
     /// until the deadline, and the group takes over at once.
     ///
-    /// Later calls, and calls on other handles, wait for nothing and report a stop without anything cancelled.
+    /// The first call's deadline counts. Later calls, and calls on other handles, wait for the same end and are told the same.
     ///
     /// # Cancel safety
     /// Dropping the future does not take the stop back.
     pub async fn stop(&self, deadline: Duration) -> Stopped {
         self.inner.shared.intake.close();
         let (done, stopped) = oneshot::channel();
-        self.inner.shared.order_stop(StopRequest { deadline: Instant::now() + deadline, done: Some(done) });
-        let all_durable = || self.health().state != State::Failed;
-        stopped.await.unwrap_or_else(|_| Stopped { cancelled: 0, all_durable: all_durable() })
+        let deadline = later(Instant::now(), deadline);
+        self.inner.shared.order_stop(StopTimes { deadline, give_up_at: deadline }, Some(done));
+        stopped.await.unwrap_or(Stopped { cancelled: 0, all_durable: false })
     }
 
     /// A unit from the pool, empty.

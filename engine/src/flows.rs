@@ -41,6 +41,8 @@ struct OwnedPartition {
 #[derive(Debug)]
 struct Flow {
     place: Position,
+    /// A read found nothing although there is more: the window is full until something is settled.
+    full: bool,
     /// What the last owner was given and had not settled when it died ends here.
     suspects_to: Position,
     paused: bool,
@@ -54,7 +56,8 @@ const HOLD_FOR: Duration = Duration::from_secs(1);
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Gained(Partition),
-    Lost(Partition),
+    /// With the epoch that was lost.
+    Lost(Partition, Epoch),
 }
 
 impl Flows {
@@ -100,7 +103,7 @@ impl Flows {
             }
             if let Some(lost) = slot.take() {
                 self.in_flight -= lost.in_flight;
-                changed(Change::Lost(partition));
+                changed(Change::Lost(partition, lost.epoch));
             }
             if let Some(owned) = owned {
                 let place =
@@ -109,6 +112,7 @@ impl Flows {
                     place: place(id).map_or(owned.head, |cursor| cursor.read_from),
                     suspects_to: place(id).map_or(Position::START, |cursor| cursor.read_from),
                     paused: false,
+                    full: false,
                     done: Ranges::default(),
                 };
                 *slot = Some(OwnedPartition {
@@ -229,6 +233,7 @@ impl Flows {
         if let Some(held) = self.held_mut(partition).filter(|held| held.epoch == epoch && held.in_flight > 0)
         {
             held.in_flight -= 1;
+            held.flows.iter_mut().for_each(|flow| flow.full = false);
             self.in_flight -= 1;
         }
     }
@@ -263,6 +268,7 @@ impl Flows {
             held.touched = false;
             let epoch = held.epoch;
             for (flow, &subscription) in held.flows.iter_mut().zip(&self.subscriptions) {
+                flow.full = false;
                 flow.done.drain(|first, last| {
                     positions += last.0 - first.0 + 1;
                     take(Settled { subscription, partition, epoch, first, last });
@@ -285,7 +291,7 @@ impl Flows {
     /// What to read next: every flow that is behind gets an equal part of the budget, in turns.
     pub(crate) fn reads(&mut self, budget: Limit, now: Instant, mut take: impl FnMut(Read)) {
         const READS_MAX: usize = 64;
-        let behind = |flow: &Flow, held: &OwnedPartition| !flow.paused && flow.place < held.head;
+        let behind = |flow: &Flow, held: &OwnedPartition| flow.is_behind(held.head);
         let waiting: usize = (self.partitions.iter().flatten().filter(|held| held.may_read(now)))
             .map(|held| held.flows.iter().filter(|flow| behind(flow, held)).count())
             .sum();
@@ -331,7 +337,9 @@ impl Flows {
         if let Some(held) = self.held_mut(read.partition)
             && held.epoch == read.epoch
         {
-            held.flows[index].place = held.flows[index].place.max(through);
+            let flow = &mut held.flows[index];
+            flow.full = through <= read.after;
+            flow.place = flow.place.max(through);
         }
     }
 
@@ -351,7 +359,7 @@ impl Flows {
             .iter_mut()
             .flatten()
             .flat_map(|held| &mut held.flows)
-            .for_each(|flow| flow.paused = false);
+            .for_each(|flow| (flow.paused, flow.full) = (false, false));
     }
 
     fn held(&self, partition: Partition) -> Option<&OwnedPartition> {
@@ -363,13 +371,19 @@ impl Flows {
     }
 }
 
+impl Flow {
+    fn is_behind(&self, head: Position) -> bool {
+        !self.paused && !self.full && self.place < head
+    }
+}
+
 impl OwnedPartition {
     fn may_read(&self, now: Instant) -> bool {
         !self.giving_back && self.hold_until.is_none_or(|until| until <= now)
     }
 
     fn is_behind(&self, now: Instant) -> bool {
-        self.may_read(now) && self.flows.iter().any(|flow| !flow.paused && flow.place < self.head)
+        self.may_read(now) && self.flows.iter().any(|flow| flow.is_behind(self.head))
     }
 }
 
@@ -416,9 +430,9 @@ mod tests {
         assert_eq!(
             changes,
             [
-                Change::Lost(Partition(0)),
+                Change::Lost(Partition(0), Epoch(1)),
                 Change::Gained(Partition(1)),
-                Change::Lost(Partition(3)),
+                Change::Lost(Partition(3), Epoch(1)),
                 Change::Gained(Partition(3))
             ]
         );
@@ -508,5 +522,18 @@ mod tests {
         flows.owned(&answer, now, |_| panic!("nothing changed hands"));
         assert_eq!(read(now, &mut flows), 1, "the suspects are settled");
         assert!(flows.hold_until(now).is_none());
+    }
+
+    #[test]
+    fn a_full_window_is_not_read_in_a_circle() {
+        let mut flows = flows(vec![owned(0, 1, 10, 4)]);
+        let limit = Limit { messages: 10, bytes: 10 };
+        let read =
+            Read { subscription: ME, partition: Partition(0), epoch: Epoch(1), after: Position(4), limit };
+        flows.read(&read, Position(4), std::iter::empty());
+        assert!(!flows.is_behind(Instant::now()), "there is more, and it cannot be had");
+        flows.done(0, Partition(0), Epoch(1), Position(3));
+        flows.take_done(|_| ());
+        assert!(flows.is_behind(Instant::now()));
     }
 }

@@ -25,11 +25,24 @@ pub(crate) struct Work {
     pub(crate) flow: u32,
     /// How often its unit was in conflict.
     pub(crate) conflicts: u32,
+    /// It came from the log's flow and was taken out of it: its handler ran long.
+    pub(crate) detached: bool,
 }
 
 impl Work {
     pub(crate) fn handed(&self) -> Handed<'_> {
         self.handout.page.get(self.index as usize).expect("work is made from a page's own index")
+    }
+
+    /// Whether it is out of the log's flow, so that it is settled by itself and waits for nobody.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.detached || self.handed().origin != Origin::Log
+    }
+
+    /// The same on a page of its own: what is kept for long does not keep its neighbours.
+    pub(crate) fn alone(&self) -> Self {
+        let handout = Arc::new(Handout::of_one(&self.handed()));
+        Self { handout, index: 0, ..*self }
     }
 
     pub(crate) fn key(&self) -> LaneKey {
@@ -172,10 +185,9 @@ impl Lanes {
     /// `None` when its lane was set back or is gone.
     pub(crate) fn detach(&mut self, key: LaneKey) -> Option<Work> {
         let running = self.lanes.get_mut(&key)?.running.take_if(|running| !running.stale)?;
-        // A copy of its own: a handler that runs long does not keep the page of its neighbours.
-        let handout = Arc::new(Handout::of_one(&running.work.handed()));
-        let work = Work { handout, index: 0, ..running.work };
-        self.detached.push(Detached { key, work: work.clone(), _cancel: running.cancel });
+        let work = running.work.alone();
+        let detached = Work { detached: true, ..work.clone() };
+        self.detached.push(Detached { key, work: detached, _cancel: running.cancel });
         Some(work)
     }
 
@@ -248,7 +260,11 @@ impl Lanes {
                     running.work.clone()
                 });
                 let waiting = std::mem::take(&mut lane.waiting);
-                lane.waiting = first.into_iter().chain(later).chain(running).chain(waiting).collect();
+                // A message that was detached and has ended stands here twice.
+                lane.waiting.extend(first.into_iter().chain(later).chain(running).chain(waiting));
+                let mut seen = None;
+                lane.waiting
+                    .retain(|work| seen.replace(work.handed().position) != Some(work.handed().position));
                 lane.blocked = false;
                 self.detached.retain(|detached| detached.key != key);
             }
@@ -308,7 +324,7 @@ impl Lanes {
 /// Parked work is never deferred: the store has handed it out because it is its turn.
 fn step(work: Work, blocked: bool) -> Step {
     let handed = work.handed();
-    if handed.origin == Origin::Log && (blocked || handed.lane == LaneState::Parked) {
+    if !work.is_parked() && (blocked || handed.lane == LaneState::Parked) {
         Step::Defer(work)
     } else {
         Step::Run(work)
@@ -344,7 +360,7 @@ mod tests {
             lane,
             condition: Condition::Whole,
         });
-        Work { handout: Arc::new(handout), index: 0, flow: 0, conflicts: 0 }
+        Work { handout: Arc::new(handout), index: 0, flow: 0, conflicts: 0, detached: false }
     }
 
     fn log(stream: &str, position: u64) -> Work {

@@ -140,10 +140,10 @@ impl Options {
         must(self.stripes <= 4_096, "stripes", self.stripes, "at most 4096")?;
         must(self.publishers_max <= 4_096, "publishers_max", self.publishers_max, "at most 4096")?;
         must(
-            self.ring_bytes.is_power_of_two() && (4_096..=1 << 30).contains(&self.ring_bytes),
+            self.ring_bytes.is_power_of_two() && (65_536..=1 << 30).contains(&self.ring_bytes),
             "ring_bytes",
             self.ring_bytes,
-            "a power of two from 4096 to 1073741824",
+            "a power of two from 65536 to 1073741824",
         )?;
         must(self.batch_messages_max > 0, "batch_messages_max", self.batch_messages_max, "at least 1")?;
         must(self.batch_bytes_max > 0, "batch_bytes_max", self.batch_bytes_max, "at least 1")?;
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn an_option_that_cannot_work_is_named_with_what_would_be_possible() {
         let error = Options { ring_bytes: 5_000, ..Options::default() }.resolve(2, TTL).unwrap_err();
-        assert_eq!(error.to_string(), "option `ring_bytes` is 5000: a power of two from 4096 to 1073741824");
+        assert_eq!(error.to_string(), "option `ring_bytes` is 5000: a power of two from 65536 to 1073741824");
         let error = Options { heartbeat_every: Some(TTL), ..Options::default() }.resolve(2, TTL).unwrap_err();
         assert_eq!(error.option, "heartbeat_every");
     }

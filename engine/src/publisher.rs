@@ -25,7 +25,7 @@ use crate::unit::EmitOptions;
 ///     last = publisher.publish(event).await.ok(); // waits only for room
 /// }
 /// if let Some(ticket) = last {
-///     engine.stored(ticket).await?; // the last one is durable, and so are all before it
+///     engine.stored(ticket).await?; // the last one is durable, and all before it are answered
 /// }
 /// # Ok(())
 /// # }

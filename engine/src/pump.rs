@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tracing::Instrument;
 use whizbang_lockfree::{ArenaPool, Consumer, DrainLimit, NoSink};
 use whizbang_storage::{
-    Answer, InstanceId, Join, KnownType, Limit, Membership, MembershipAnswer, Operation, Partition, Read,
-    Release, Running, StoreError, SubscriptionSpec, WorkBatch, WorkStore,
+    Answer, Epoch, InstanceId, Join, KnownType, Limit, Membership, MembershipAnswer, Operation, Partition,
+    Read, Release, Running, StoreError, SubscriptionSpec, WorkBatch, WorkStore,
 };
 
 use crate::agenda::{Agenda, Plan};
@@ -27,7 +27,7 @@ use crate::intake::{Header, PlainSink};
 use crate::operate::Order;
 use crate::options::Options;
 use crate::settle::{Scope, Settlement};
-use crate::shared::{Shared, State, StopRequest};
+use crate::shared::{Shared, State, StopTimes};
 
 /// What the pump says to a worker. Kept in order.
 #[derive(Debug)]
@@ -38,8 +38,8 @@ pub(crate) enum ToWorker {
     Quieten(Scope),
     /// Cancel what runs there, and name it.
     Abandon(Scope),
-    /// Drop everything there: it is somebody else's.
-    Forget(Scope),
+    /// Drop everything of this partition up to this epoch: it is somebody else's.
+    Forget(Partition, Epoch),
     /// This process has a new id in the store; everything before is void.
     Reborn { incarnation: u32 },
 }
@@ -89,8 +89,10 @@ pub(crate) struct Ends {
 
 /// An engine that is coming to its end.
 struct Stopping {
+    /// What still runs then is cancelled.
     deadline: Instant,
-    done: Option<oneshot::Sender<Stopped>>,
+    /// What could not be stored then is given up.
+    give_up_at: Instant,
     abandoned: bool,
     /// Workers that still have something running.
     busy: usize,
@@ -178,11 +180,14 @@ impl<S: WorkStore> Pump<S> {
         self.gather_done(now);
         let is_handing_out = self.stopping.is_none() && self.profile.group.is_some();
         let room = if is_handing_out { self.room() } else { Limit { messages: 0, bytes: 0 } };
+        let may_hand_out = is_handing_out && room.messages > 0;
         let leave = self.may_leave();
 
         let limit = DrainLimit { records: self.messages_max, bytes: self.options.batch_bytes_max };
-        let intake = self.intake.drain(limit);
         let settle = self.settled.drain(limit);
+        // A batch that cannot be halved any more takes from one ring only.
+        let is_least = self.messages_max == 1 && !settle.is_empty();
+        let intake = self.intake.drain(if is_least { DrainLimit { records: 0, bytes: 0 } } else { limit });
         let done_is_due = self.done_since.is_some_and(|since| {
             now >= since + DONE_LINGERS || self.flows.done_count() >= DONE_MAX || self.stopping.is_some()
         });
@@ -194,7 +199,7 @@ impl<S: WorkStore> Pump<S> {
             || leave
             || !self.operations.is_empty()
             || self.hand_over.any_ready()
-            || self.agenda.is_pressing(now, is_handing_out);
+            || self.agenda.is_pressing(now, may_hand_out);
         if !is_needed {
             drop((intake, settle));
             self.rest().await;
@@ -202,7 +207,7 @@ impl<S: WorkStore> Pump<S> {
         }
 
         let arena = self.arenas.take();
-        let plan = self.agenda.plan(now, is_handing_out && room.messages > 0);
+        let plan = self.agenda.plan(now, may_hand_out);
         let parts = assemble(
             &arena,
             &intake,
@@ -252,7 +257,7 @@ impl<S: WorkStore> Pump<S> {
         };
 
         let began = Instant::now();
-        let stop_at = self.stopping.as_ref().map(|stopping| stopping.deadline);
+        let stop_at = self.stopping.as_ref().map(|stopping| stopping.give_up_at);
         let shared = &self.shared;
         let mut give_up_at = stop_at;
         let span = tracing::debug_span!(
@@ -268,7 +273,7 @@ impl<S: WorkStore> Pump<S> {
                 shared.storage_failed(error);
                 shared.bell.ring();
                 if give_up_at.is_none() {
-                    give_up_at = shared.stop_deadline();
+                    give_up_at = shared.gives_up_at();
                 }
                 if give_up_at.is_some_and(|at| Instant::now() >= at) {
                     return Patience::Over;
@@ -330,7 +335,8 @@ impl<S: WorkStore> Pump<S> {
         }
         self.done_since = None;
         self.agenda.settled(positions + counted.settled);
-        self.agenda.answered(&plan, now, self.answer.due.len(), self.answer.removed);
+        let Answer { due, moved, removed, .. } = &self.answer;
+        self.agenda.answered(&plan, now, due.len(), moved.len(), *removed);
         self.shared.exchanged(batch_len, began.elapsed(), self.flows.in_flight());
         self.give_out(counted.handout);
         self.after(plan, released, now);
@@ -425,11 +431,11 @@ impl<S: WorkStore> Pump<S> {
                 agenda.due_now();
                 agenda.arrivals_wait();
             }
-            Change::Lost(partition) => {
+            Change::Lost(partition, epoch) => {
                 tracing::debug!(%partition, "given away");
                 hand_over.gone(partition);
                 let worker = &workers[worker_of(partition, workers.len())];
-                let _ = worker.send(ToWorker::Forget(Scope::One(partition)));
+                let _ = worker.send(ToWorker::Forget(partition, epoch));
             }
         });
         self.shared.with_health(|health| health.partitions_owned = membership.owned.len());
@@ -478,7 +484,7 @@ impl<S: WorkStore> Pump<S> {
                 Err(error) => self.shared.storage_failed(&error),
             }
             self.follow_orders(Instant::now());
-            if self.stopping.as_ref().is_some_and(|stopping| Instant::now() >= stopping.deadline) {
+            if self.stopping.as_ref().is_some_and(|stopping| Instant::now() >= stopping.give_up_at) {
                 break;
             }
             tokio::time::sleep(wait).await;
@@ -498,7 +504,14 @@ impl<S: WorkStore> Pump<S> {
         // What names a subscription that was not joined is dropped, which its caller sees.
         let subscriptions = self.flows.subscriptions();
         self.operations.retain(|order| order.what.with_numbers(subscriptions).is_some());
-        if let Some(StopRequest { deadline, done }) = orders.stop
+        // Workers end with the user's runtime, or by a defect: then the group is to take over.
+        let is_deserted =
+            self.stopping.is_none() && self.workers.iter().any(mpsc::UnboundedSender::is_closed);
+        if is_deserted {
+            tracing::error!("receive: a worker has ended before its engine; the engine stops");
+        }
+        let stop = orders.stop.or_else(|| is_deserted.then(|| StopTimes::at_once(now)));
+        if let Some(StopTimes { deadline, give_up_at }) = stop
             && self.stopping.is_none()
         {
             self.intake.close();
@@ -507,7 +520,8 @@ impl<S: WorkStore> Pump<S> {
                 let _ = worker.send(ToWorker::Quieten(Scope::All));
             }
             let busy = self.workers.len();
-            self.stopping = Some(Stopping { deadline, done, abandoned: false, busy, running: Vec::new() });
+            self.stopping =
+                Some(Stopping { deadline, give_up_at, abandoned: false, busy, running: Vec::new() });
         }
         let workers = &self.workers;
         self.hand_over.overdue(now, |partition| {
@@ -530,8 +544,9 @@ impl<S: WorkStore> Pump<S> {
         let Some(stopping) = &self.stopping else {
             return false;
         };
-        let workers_are_gone = self.workers.iter().all(mpsc::UnboundedSender::is_closed);
-        (stopping.busy == 0 || workers_are_gone)
+        let workers_gone = self.workers.iter().filter(|worker| worker.is_closed()).count();
+        // A worker whose runtime has ended says nothing any more.
+        stopping.busy <= workers_gone
             && self.intake.is_closed_and_empty()
             && self.settled.is_empty()
             && !self.flows.has_done()
@@ -545,8 +560,13 @@ impl<S: WorkStore> Pump<S> {
         let done = self.done_since.map(|since| since + DONE_LINGERS);
         // While stopping, workers that went away with their runtime are not heard of.
         let look = self.stopping.is_some().then(|| Instant::now() + Duration::from_millis(20));
-        let hold = self.flows.hold_until(Instant::now());
-        for other in [stop, done, look, hold, self.hand_over.next_deadline()].into_iter().flatten() {
+        let now = Instant::now();
+        let hold = self.flows.hold_until(now);
+        // Workers do not say so when they let go of a handout.
+        let is_starved =
+            self.flows.is_behind(now) && self.handouts.bytes() >= self.options.in_flight_bytes_max;
+        let starved = is_starved.then(|| now + Duration::from_millis(1));
+        for other in [stop, done, look, hold, starved, self.hand_over.next_deadline()].into_iter().flatten() {
             until = until.min(other);
         }
         let (intake, settled, shared) = (&self.intake, &self.settled, &self.shared);
@@ -565,16 +585,9 @@ impl<S: WorkStore> Pump<S> {
         let Self { exchange, stopping, shared, workers, .. } = self;
         // Who waits for the end may open the store's file next.
         drop(exchange);
-        shared.with_health(|health| {
-            if health.state != State::Failed {
-                health.state = State::Stopped;
-            }
-        });
-        shared.replies.abandon();
         drop(workers);
-        if let Some(Stopping { done: Some(done), running, .. }) = stopping {
-            let _ = done.send(Stopped { cancelled: running.len(), all_durable });
-        }
+        let cancelled = stopping.map_or(0, |stopping| stopping.running.len());
+        shared.ended(Stopped { cancelled, all_durable });
     }
 }
 

@@ -4,7 +4,7 @@
 //! to wait is set aside in its box and waits with others. All lanes of a partition are with one worker, so the order of a
 //! stream needs no lock.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
-use whizbang_storage::{Condition, DeadReason, Limits, Origin, Partition, Position};
+use whizbang_storage::{Condition, DeadReason, Epoch, Limits, Partition, Position};
 
+use crate::agenda::later;
 use crate::context::Context;
 use crate::dispatch::{Dispatcher, Kind, ReceptorOptions, Routed};
 use crate::failure::Verdict;
@@ -103,6 +104,7 @@ pub(crate) async fn work<D: Dispatcher>(worker: Worker<D>) {
         slots: Vec::new(),
         units: Vec::new(),
         quiet: HashSet::new(),
+        gone: HashMap::new(),
         all_quiet: false,
         asked: Vec::new(),
         incarnation: 0,
@@ -141,6 +143,8 @@ struct Running<D, S, F> {
     units: Vec<Box<Unit>>,
     /// Partitions in which nothing more is begun.
     quiet: HashSet<Partition>,
+    /// Partitions that were given away, and the epoch that was lost with each.
+    gone: HashMap<Partition, Epoch>,
     /// Nothing more is begun anywhere: the engine stops.
     all_quiet: bool,
     /// Scopes whose quiet the pump waits for.
@@ -213,10 +217,11 @@ where
                 }
                 Ok(())
             }
-            ToWorker::Forget(scope) => {
-                self.lanes.forget(|partition| scope.holds(partition));
-                self.quiet.retain(|partition| !scope.holds(*partition));
-                self.asked.retain(|asked| *asked != scope);
+            ToWorker::Forget(partition, epoch) => {
+                self.lanes.forget(|of| of == partition);
+                self.quiet.remove(&partition);
+                self.asked.retain(|asked| *asked != Scope::One(partition));
+                self.gone.insert(partition, epoch);
                 // States of partitions that others write now must not be taken for the newest.
                 self.projections.forget_all();
                 Ok(())
@@ -281,8 +286,9 @@ where
                 }
                 self.at += 1;
                 begun += 1;
-                let work = Work { handout: Arc::clone(&handout), index, flow, conflicts: 0 };
-                if self.is_quiet(work.handed().partition) {
+                let work = Work { handout: Arc::clone(&handout), index, flow, conflicts: 0, detached: false };
+                let handed = work.handed();
+                if self.is_quiet(handed.partition) || self.is_gone(handed.partition, handed.epoch) {
                     continue;
                 }
                 if let Some(step) = self.lanes.arrive(work) {
@@ -294,6 +300,11 @@ where
             self.answers_read = false;
         }
         Ok(false)
+    }
+
+    /// Whether the partition was given away after this was handed out.
+    fn is_gone(&self, partition: Partition, epoch: Epoch) -> bool {
+        !self.gone.is_empty() && self.gone.get(&partition).is_some_and(|gone| epoch <= *gone)
     }
 
     fn is_quiet(&self, partition: Partition) -> bool {
@@ -367,7 +378,7 @@ where
             return Ok(key);
         }
         let now = Instant::now();
-        let deadline = now + options.deadline;
+        let deadline = later(now, options.deadline);
         let mut unit =
             self.units.pop().unwrap_or_else(|| Box::new(Unit::new(self.limits, self.worker.unit_bytes_max)));
         unit.set_projections(&self.projections);
@@ -376,7 +387,7 @@ where
             self.settle(work, How::Dead { reason: DeadReason::Undecodable }, &text, None).await?;
             return Ok(key);
         }
-        let (position, origin) = (handed.position, handed.origin);
+        let position = handed.position;
         let mut slot = self.slots.pop().unwrap_or_else(|| Box::pin(None));
         // Calling the receptor is part of running it: a plain one does all its work right here.
         let started =
@@ -388,11 +399,11 @@ where
         match happened {
             Some(happened) => {
                 self.recycle(slot);
-                self.conclude(work, happened, false).await?;
+                self.conclude(work, happened).await?;
             }
             None => {
                 let (cancel, cancelled) = oneshot::channel();
-                let detach_at = (origin == Origin::Log).then(|| now + self.worker.detach_after);
+                let detach_at = (!work.is_parked()).then(|| later(now, self.worker.detach_after));
                 let alarm_at = detach_at.map_or(deadline, |at| at.min(deadline));
                 let alarm = Box::pin(tokio::time::sleep_until(alarm_at.into()));
                 let detached = false;
@@ -400,6 +411,8 @@ where
                     WaitingInner { slot, alarm, cancelled, key, position, deadline, detached, detach_at };
                 // Polled once more by the set, this time with a waker.
                 self.waiting.push(Waiting { inner: Some(inner) });
+                // Parked work may run until its deadline; it does not keep the page of its neighbours so long.
+                let work = if work.is_parked() { work.alone() } else { work };
                 self.lanes.running(work, cancel);
             }
         }
@@ -431,13 +444,13 @@ where
         let work =
             if detached { self.lanes.finished_detached(key, position) } else { self.lanes.finished(key) };
         if let Some(work) = work {
-            self.conclude(work, happened, detached).await?;
+            self.conclude(work, happened).await?;
         }
         self.next_in(key).await
     }
 
     /// Settles a message as its handler's end says.
-    async fn conclude(&mut self, work: Work, happened: Happened, detached: bool) -> Result<(), PumpGone> {
+    async fn conclude(&mut self, work: Work, happened: Happened) -> Result<(), PumpGone> {
         let handed = work.handed();
         let kind = D::resolve(handed.type_name);
         let options =
@@ -457,7 +470,7 @@ where
                             Verdict::RetryIn(_) => retry(),
                             Verdict::Dead => How::Dead { reason: DeadReason::Rejected },
                         };
-                        (how, failure.to_string())
+                        (how, text_of(&failure))
                     }
                 };
                 (how, text, Some(unit))
@@ -470,9 +483,10 @@ where
             ),
             Happened::RunsLong | Happened::Cancelled => return Ok(()),
         };
-        self.settle_as(work, how, &text, unit, detached).await
+        self.settle(work, how, &text, unit).await
     }
 
+    /// Sends a settlement to the pump: as one position of a range, or as a unit that is answered by itself.
     async fn settle(
         &mut self,
         work: Work,
@@ -480,22 +494,10 @@ where
         text: &str,
         unit: Option<Box<Unit>>,
     ) -> Result<(), PumpGone> {
-        self.settle_as(work, how, text, unit, false).await
-    }
-
-    /// Sends a settlement to the pump: as one position of a range, or as a unit that is answered by itself.
-    async fn settle_as(
-        &mut self,
-        work: Work,
-        how: How,
-        text: &str,
-        unit: Option<Box<Unit>>,
-        detached: bool,
-    ) -> Result<(), PumpGone> {
         let key = work.key();
         let handed = work.handed();
         let produced = unit.as_ref().filter(|unit| how == How::Done && !unit.is_empty());
-        let is_parked = detached || handed.origin != Origin::Log;
+        let is_parked = work.is_parked();
         if how == How::Done && produced.is_none() && !is_parked && !self.lanes.is_tracked(key) {
             let done = Settlement::Done {
                 flow: work.flow,
@@ -539,12 +541,16 @@ where
                 Ok(())
             }
             Err(NotSent::Closed) => Err(PumpGone),
-            // A unit's size is bounded when it is filled, by what the ring takes; a text is shorter than that.
+            // A unit's size is bounded when it is filled, by what the ring takes, and the shortest ring takes any text.
             Err(NotSent::TooLarge { bytes_max }) => {
                 tracing::error!(
                     bytes_max,
-                    "settle: a unit is larger than its ring takes; the message will come again"
+                    "settle: a unit is larger than its ring takes; the message becomes a dead letter"
                 );
+                let how = How::Dead { reason: DeadReason::Rejected };
+                let dead = Settlement::Unit(UnitHead { how, ..head });
+                self.send(dead, b"what the receptor produced is larger than a ring takes").await?;
+                self.lanes.sent(work, true, None);
                 Ok(())
             }
         }
@@ -570,6 +576,12 @@ where
             self.slots.push(slot);
         }
     }
+}
+
+/// A failure's text. It is the user's own code that writes it, and may panic.
+fn text_of(failure: &crate::failure::Failure) -> String {
+    let text = catch_unwind(AssertUnwindSafe(|| failure.to_string()));
+    text.unwrap_or_else(|_| "the failure's own text panicked".to_owned())
 }
 
 /// How a message that failed goes on: once more after a pause, or not at all.

@@ -3,7 +3,7 @@
 //! Plain messages need none: their ring's horizon answers a whole batch with one store. Of those, only what was refused
 //! is remembered here, and only the newest: a ticket that nobody asks about must not keep memory for ever.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -40,7 +40,23 @@ pub(crate) type UnitReply = Result<Vec<AppendAnswer>, Refused>;
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     slots: Mutex<Slots>,
-    refused: Mutex<VecDeque<(Ticket, Refused)>>,
+    refused: Mutex<Refusals>,
+}
+
+#[derive(Debug, Default)]
+struct Refusals {
+    newest: VecDeque<(Ticket, Refused)>,
+    /// By ring: up to here refusals have been forgotten, so that nothing can be said of a ticket.
+    forgotten: HashMap<usize, u64>,
+}
+
+/// What became of a plain message that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Stored,
+    Refused(Refused),
+    /// Too many were refused since: it may have been one of them.
+    Unknown,
 }
 
 #[derive(Debug, Default)]
@@ -94,17 +110,25 @@ impl Replies {
     /// Remembers that a plain message was refused.
     pub(crate) fn refuse(&self, ticket: Ticket, why: Refused) {
         let mut refused = self.refused.lock();
-        if refused.len() == REFUSED_MAX {
-            refused.pop_front();
+        if refused.newest.len() == REFUSED_MAX
+            && let Some((old, _)) = refused.newest.pop_front()
+        {
+            let forgotten = refused.forgotten.entry(old.ring()).or_default();
+            *forgotten = old.position().max(*forgotten);
         }
-        refused.push_back((ticket, why));
+        refused.newest.push_back((ticket, why));
     }
 
-    /// Whether a plain message that was answered was refused.
-    pub(crate) fn refusal(&self, ticket: Ticket) -> Option<Refused> {
-        let mut refused = self.refused.lock();
-        let place = refused.iter().position(|(of, _)| *of == ticket)?;
-        refused.remove(place).map(|(_, why)| why)
+    /// What became of a plain message that was answered. May be asked any number of times.
+    pub(crate) fn fate(&self, ticket: Ticket) -> Fate {
+        let refused = self.refused.lock();
+        if let Some((_, why)) = refused.newest.iter().find(|(of, _)| *of == ticket) {
+            return Fate::Refused(why.clone());
+        }
+        match refused.forgotten.get(&ticket.ring()) {
+            Some(forgotten) if ticket.position() <= *forgotten => Fate::Unknown,
+            _ => Fate::Stored,
+        }
     }
 
     fn take(&self, Slot(number): Slot) -> Option<oneshot::Sender<UnitReply>> {

@@ -155,10 +155,11 @@ impl<D: Dispatcher> Engine<D> {
     /// Waits until an accepted message is durable.
     ///
     /// # Errors
-    /// [`NotStored`] when it was refused, or the engine ended before.
+    /// [`NotStored`] when it was refused, or the engine ended before. Of the refused only the newest 1,024 are remembered;
+    /// of a ticket that is older than what was forgotten, nobody can say more than `Unanswered`.
     ///
     /// # Cancel safety
-    /// It may be dropped and called again at any time; of a message that was refused, only the first answer says why.
+    /// It may be dropped and called again at any time.
     pub async fn stored(&self, ticket: Ticket) -> Result<Receipt, NotStored> {
         stored(&self.inner.shared, ticket).await
     }

@@ -33,17 +33,30 @@ pub(crate) struct Shared {
 /// What the handles ask of the pump.
 #[derive(Default)]
 pub(crate) struct Orders {
-    pub(crate) stop: Option<StopRequest>,
+    pub(crate) stop: Option<StopTimes>,
+    /// Who waits for the end.
+    waiting: Vec<oneshot::Sender<Stopped>>,
     /// Others left work: ask the store at once.
     pub(crate) hinted: bool,
     pub(crate) operations: Vec<Order>,
-    /// There is no pump any more that would follow them.
-    ended: bool,
+    /// There is no pump any more that would follow them, and this is how it ended.
+    ended: Option<Stopped>,
 }
 
-pub(crate) struct StopRequest {
+/// Until when an engine that stops waits, and for what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StopTimes {
+    /// What still runs then is cancelled.
     pub(crate) deadline: Instant,
-    pub(crate) done: Option<oneshot::Sender<Stopped>>,
+    /// What could not be stored then is given up.
+    pub(crate) give_up_at: Instant,
+}
+
+impl StopTimes {
+    /// Handlers are cancelled at once; what was accepted gets some time to become durable.
+    pub(crate) fn at_once(now: Instant) -> Self {
+        Self { deadline: now, give_up_at: now + Duration::from_secs(5) }
+    }
 }
 
 /// How an engine is.
@@ -198,30 +211,42 @@ impl Shared {
         health.storage_away = Some(StorageAway { since: Instant::now(), error: error.to_string() });
     }
 
-    /// Asks the pump to stop. The first request counts; the `done` of any other is dropped.
-    pub(crate) fn order_stop(&self, request: StopRequest) {
+    /// Asks the pump to stop. The first request counts; whoever asks is told when it is done.
+    pub(crate) fn order_stop(&self, times: StopTimes, done: Option<oneshot::Sender<Stopped>>) {
         let mut orders = self.orders.lock();
-        if orders.stop.is_none() && !orders.ended {
-            orders.stop = Some(request);
+        match (&orders.ended, done) {
+            (Some(stopped), Some(done)) => drop(done.send(stopped.clone())),
+            (Some(_), None) => {}
+            (None, done) => {
+                orders.stop.get_or_insert(times);
+                orders.waiting.extend(done);
+            }
         }
         drop(orders);
         self.bell.ring();
     }
 
-    /// The pump has ended: nobody waits for it any more.
-    pub(crate) fn ended(&self) {
+    /// The pump has ended, in the way that was told first: nobody waits for it any more.
+    pub(crate) fn ended(&self, stopped: Stopped) {
         self.intake.close();
         self.replies.abandon();
+        self.with_health(|health| {
+            if health.state != State::Failed {
+                health.state = State::Stopped;
+            }
+        });
         let mut orders = self.orders.lock();
-        orders.ended = true;
-        orders.stop = None;
         orders.operations.clear();
+        let stopped = orders.ended.get_or_insert(stopped).clone();
+        for done in orders.waiting.drain(..) {
+            let _ = done.send(stopped.clone());
+        }
     }
 
     /// Asks the pump to carry out an operation; it is dropped when there is no pump any more.
     pub(crate) fn order(&self, order: Order) {
         let mut orders = self.orders.lock();
-        if !orders.ended {
+        if orders.ended.is_none() {
             orders.operations.push(order);
         }
         drop(orders);
@@ -240,7 +265,7 @@ impl Shared {
             stop: orders.stop.take(),
             hinted: std::mem::take(&mut orders.hinted),
             operations: std::mem::take(&mut orders.operations),
-            ended: orders.ended,
+            ..Orders::default()
         }
     }
 
@@ -249,8 +274,8 @@ impl Shared {
         orders.hinted || orders.stop.is_some() || !orders.operations.is_empty()
     }
 
-    /// The deadline of a stop request that the pump has not taken yet.
-    pub(crate) fn stop_deadline(&self) -> Option<Instant> {
-        self.orders.lock().stop.as_ref().map(|stop| stop.deadline)
+    /// Until when a stop that the pump has not taken note of yet tries to store what was accepted.
+    pub(crate) fn gives_up_at(&self) -> Option<Instant> {
+        self.orders.lock().stop.map(|stop| stop.give_up_at)
     }
 }

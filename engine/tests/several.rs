@@ -379,3 +379,30 @@ async fn an_engine_that_is_dropped_keeps_what_it_accepted() {
     until("all counted", async || sum_of(&next, 5).await == 100).await;
     next.stop(Duration::from_secs(5)).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_who_asks_for_a_stop_is_told_the_same_end() {
+    let (engine, _) = engine_on(MemoryStore::new(service()).unwrap()).await;
+    engine.send(Add { account: 1, number: 1, wait: 100 }).await.unwrap();
+    until("it runs", async || engine.health().in_flight >= 1).await;
+    let (first, second) = tokio::join!(engine.stop(Duration::MAX), engine.stop(Duration::ZERO));
+    assert_eq!(first, second);
+    assert_eq!((first.cancelled, first.all_durable), (0, true));
+    assert_eq!(engine.stop(Duration::ZERO).await, first);
+}
+
+#[test]
+fn an_engine_whose_runtime_ends_leaves_its_work_to_the_group() {
+    let database = MemoryDatabase::new();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let deserted = runtime();
+    let (engine, _) = deserted.block_on(async { engine_on(database.open(service()).unwrap()).await });
+    deserted.block_on(async { engine.send(Add { account: 1, number: 1, wait: 60_000 }).await.unwrap() });
+    deserted.shutdown_background();
+    runtime().block_on(async {
+        let (next, _) = engine_on(database.open(service()).unwrap()).await;
+        until("the group takes over", async || next.health().partitions_owned == 16).await;
+        assert_eq!(engine.health().state, State::Stopped);
+        next.stop(Duration::ZERO).await;
+    });
+}
