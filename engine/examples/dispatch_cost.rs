@@ -52,17 +52,11 @@ impl<const N: usize> Message for Work<N> {
     }
 
     fn encode(&self, _: &mut impl whizbang::codec::Buffer) -> Result<(), whizbang::codec::EncodeError> {
-        Err(whizbang::codec::EncodeError::new(
-            Self::NAME,
-            "it is never stored",
-        ))
+        Err(whizbang::codec::EncodeError::new(Self::NAME, "it is never stored"))
     }
 
     fn decode(_: u16, _: whizbang::ContentType, _: &[u8]) -> Result<Self, whizbang::codec::DecodeError> {
-        Err(whizbang::codec::DecodeError::payload(
-            Self::NAME,
-            "it is never stored",
-        ))
+        Err(whizbang::codec::DecodeError::payload(Self::NAME, "it is never stored"))
     }
 }
 impl<const N: usize> Command for Work<N> {}
@@ -142,40 +136,21 @@ where
         + whizbang::HasOneReceptorIn<PlainApp, Receptor = PlainOutlined, Reply = u64>,
 {
     let worker = || Worker { salt: black_box(7) };
-    let (direct, outlined) = (
-        worker(),
-        OutlinedApp {
-            worker: Outlined(worker()),
-        },
-    );
+    let (direct, outlined) = (worker(), OutlinedApp { worker: Outlined(worker()) });
     let dynamic: &dyn DynWorker<N> = black_box(&direct);
-    let (inlined, plain) = (
-        InlinedApp {
-            worker: Inlined(worker()),
-        },
-        PlainApp {
-            worker: PlainOutlined(worker()),
-        },
-    );
+    let (inlined, plain) =
+        (InlinedApp { worker: Inlined(worker()) }, PlainApp { worker: PlainOutlined(worker()) });
     let template = black_box(Work([1_u64; N]));
     let work = || *black_box(&template);
 
     let mut table = Table::new(&format!("a command of {} bytes", 8 * N));
     table.row("function, inlined", || direct.work(&work()));
-    table.row("invoke(…).await, receptor inlined", || {
-        ready(inlined.invoke(work()))
-    });
+    table.row("invoke(…).await, receptor inlined", || ready(inlined.invoke(work())));
     table.row("function, not inlined", || direct.function(work()));
     table.row("dyn call", || dynamic.call(work()));
-    table.row("invoke(…).await, its function not inlined", || {
-        ready(outlined.invoke(work()))
-    });
-    table.row("invoke(…).await, plain, its function not inlined", || {
-        ready(plain.invoke(work()))
-    });
-    table.row("invoke_now(…), its function not inlined", || {
-        plain.invoke_now(work())
-    });
+    table.row("invoke(…).await, its function not inlined", || ready(outlined.invoke(work())));
+    table.row("invoke(…).await, plain, its function not inlined", || ready(plain.invoke(work())));
+    table.row("invoke_now(…), its function not inlined", || plain.invoke_now(work()));
     table.print();
 }
 
@@ -268,10 +243,7 @@ fn routing() {
         ("stored messages of 10 kinds, always the same", vec![4_u16; 1_024]),
         ("stored messages of 10 kinds, at random", random_kinds(1_024)),
     ] {
-        let messages: Vec<Handed<'_>> = kinds
-            .iter()
-            .map(|kind| handed(NAMES[usize::from(*kind)]))
-            .collect();
+        let messages: Vec<Handed<'_>> = kinds.iter().map(|kind| handed(NAMES[usize::from(*kind)])).collect();
         let mut table = Table::new(title);
         let mut at = 0;
         let mut next = move || {
@@ -366,10 +338,7 @@ struct Table<'r> {
 
 impl<'r> Table<'r> {
     fn new(title: &str) -> Self {
-        Self {
-            title: title.to_owned(),
-            rows: Vec::new(),
-        }
+        Self { title: title.to_owned(), rows: Vec::new() }
     }
 
     /// One sample is a loop of calls; its time is shared out among them.
@@ -395,12 +364,7 @@ impl<'r> Table<'r> {
         for ((name, _), mut taken) in self.rows.into_iter().zip(samples) {
             taken.sort_by(f64::total_cmp);
             let at = |part: f64| taken[((SAMPLES - 1) as f64 * part) as usize];
-            println!(
-                "  {name:<52} {:>7.2}   ({:.2} – {:.2})",
-                at(0.5),
-                at(0.1),
-                at(0.9)
-            );
+            println!("  {name:<52} {:>7.2}   ({:.2} – {:.2})", at(0.5), at(0.1), at(0.9));
         }
         println!();
     }

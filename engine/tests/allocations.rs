@@ -104,10 +104,7 @@ fn a_direct_call_allocates_nothing() {
     let app = App { sums: Sums };
     let all = allocations(|| {
         for number in 0..1_000 {
-            assert_eq!(
-                ready(app.invoke(Add(black_box(number % 5), 2))).unwrap(),
-                number % 5 + 2
-            );
+            assert_eq!(ready(app.invoke(Add(black_box(number % 5), 2))).unwrap(), number % 5 + 2);
         }
     });
     assert_eq!(all, 0);
@@ -119,14 +116,8 @@ fn a_direct_call_into_a_unit_that_has_grown_allocates_nothing() {
     let mut unit = Unit::default();
     let mut call = || {
         unit.clear();
-        assert_eq!(
-            ready(app.invoke_with(Add(black_box(20), 2), &mut unit)).unwrap(),
-            22
-        );
-        assert_eq!(
-            app.invoke_now_with(AddPlain(black_box(1), 2), &mut unit).unwrap(),
-            3
-        );
+        assert_eq!(ready(app.invoke_with(Add(black_box(20), 2), &mut unit)).unwrap(), 22);
+        assert_eq!(app.invoke_now_with(AddPlain(black_box(1), 2), &mut unit).unwrap(), 3);
         assert_eq!(unit.len(), 2);
     };
     call();

@@ -81,9 +81,7 @@ struct Sums {
 
 impl PlainReceptor<Add> for Sums {
     fn receive_now(&self, Add(left, right): Add, mut cx: Context<'_>) -> Result<u64, Failure> {
-        let sum = left
-            .checked_add(right)
-            .ok_or_else(|| Failure::dead("the sum is too large"))?;
+        let sum = left.checked_add(right).ok_or_else(|| Failure::dead("the sum is too large"))?;
         if cx.message_id().is_some() {
             cx.publish(&Added { sum })?;
         }
@@ -94,11 +92,7 @@ impl PlainReceptor<Add> for Sums {
 impl PlainReceptor<Added> for Sums {
     fn receive_now(&self, event: Added, _: Context<'_>) -> Result<(), Failure> {
         self.log.lock().unwrap().push(format!("first {}", event.sum));
-        if event.sum == 13 {
-            Err(Failure::msg("thirteen"))
-        } else {
-            Ok(())
-        }
+        if event.sum == 13 { Err(Failure::msg("thirteen")) } else { Ok(()) }
     }
 }
 
@@ -165,12 +159,7 @@ async fn route<M: Message>(
 ) -> Result<&'static str, Failure> {
     let stored = stored(message);
     unit.begin(&stored.handed(), None)?;
-    match shop.route(
-        subscription,
-        kind_of::<M>(),
-        &stored.handed(),
-        Context::collecting(unit),
-    ) {
+    match shop.route(subscription, kind_of::<M>(), &stored.handed(), Context::collecting(unit)) {
         Routed::NotWanted => Ok("not wanted"),
         Routed::Undecodable(error) => Err(error.into()),
         Routed::Done(result) => result.map(|()| "done"),
@@ -184,55 +173,24 @@ async fn a_command_is_called_directly_and_replies() {
     assert_eq!(shop.invoke(Add(2, 3)).await.unwrap(), 5);
     assert_eq!(shop.invoke_now(Add(2, 3)).unwrap(), 5);
     let failure = shop.invoke(Add(u64::MAX, 1)).await.unwrap_err();
-    assert_eq!(
-        (failure.verdict(), failure.to_string().as_str()),
-        (Verdict::Dead, "the sum is too large")
-    );
+    assert_eq!((failure.verdict(), failure.to_string().as_str()), (Verdict::Dead, "the sum is too large"));
 }
 
 #[tokio::test]
 async fn without_an_engine_a_receptor_that_publishes_fails_and_says_why() {
     let shop = Shop::default();
-    let failure = shop
-        .invoke(CreateOrder {
-            customer: "ann".into(),
-            amount: 4,
-        })
-        .await
-        .unwrap_err();
-    assert!(matches!(
-        failure.downcast_ref(),
-        Some(EmitError::NoEngine {
-            name: "orders.created"
-        })
-    ));
-    assert!(
-        failure
-            .to_string()
-            .starts_with("no engine: `orders.created` cannot be stored"),
-        "{failure}"
-    );
+    let failure = shop.invoke(CreateOrder { customer: "ann".into(), amount: 4 }).await.unwrap_err();
+    assert!(matches!(failure.downcast_ref(), Some(EmitError::NoEngine { name: "orders.created" })));
+    assert!(failure.to_string().starts_with("no engine: `orders.created` cannot be stored"), "{failure}");
 }
 
 #[tokio::test]
 async fn a_unit_of_ones_own_collects_what_a_receptor_publishes() {
     let shop = Shop::default();
     let mut unit = Unit::default();
-    let reply = shop
-        .invoke_with(
-            CreateOrder {
-                customer: "ann".into(),
-                amount: 4,
-            },
-            &mut unit,
-        )
-        .await
-        .unwrap();
+    let reply = shop.invoke_with(CreateOrder { customer: "ann".into(), amount: 4 }, &mut unit).await.unwrap();
     assert_eq!(reply, 8);
-    assert_eq!(
-        unit.emitted::<OrderCreated>().unwrap(),
-        [OrderCreated { order: 4 }]
-    );
+    assert_eq!(unit.emitted::<OrderCreated>().unwrap(), [OrderCreated { order: 4 }]);
     assert_eq!(shop.invoke_now_with(Add(1, 1), &mut unit).unwrap(), 2);
 }
 
@@ -249,9 +207,7 @@ fn an_invocation_does_nothing_until_it_is_polled() {
         struct App { counts: Counts }
         command Add => counts;
     }
-    let app = App {
-        counts: Counts(Mutex::new(0)),
-    };
+    let app = App { counts: Counts(Mutex::new(0)) };
     drop(app.invoke(Add(1, 1)));
     assert_eq!(*app.counts.0.lock().unwrap(), 0);
     let poll = pin!(app.invoke(Add(1, 1))).poll(&mut std::task::Context::from_waker(Waker::noop()));
@@ -261,53 +217,29 @@ fn an_invocation_does_nothing_until_it_is_polled() {
 
 #[test]
 fn the_table_says_what_it_knows() {
-    let known: Vec<_> = Shop::TYPES
-        .iter()
-        .map(|known| (known.name, known.version_max))
-        .collect();
+    let known: Vec<_> = Shop::TYPES.iter().map(|known| (known.name, known.version_max)).collect();
     assert_eq!(
         known,
-        [
-            ("orders.create", 1),
-            ("sums.add", 1),
-            ("orders.created", 1),
-            ("orders.seen", 1),
-            ("sums.added", 1)
-        ]
+        [("orders.create", 1), ("sums.add", 1), ("orders.created", 1), ("orders.seen", 1), ("sums.added", 1)]
     );
-    let [receptors, totals] = Shop::SUBSCRIPTIONS else {
-        panic!("{:?}", Shop::SUBSCRIPTIONS)
-    };
+    let [receptors, totals] = Shop::SUBSCRIPTIONS else { panic!("{:?}", Shop::SUBSCRIPTIONS) };
     assert_eq!(
         (receptors.name, receptors.start, receptors.on_dead),
         ("receptors", StartAt::First, OnDead::Skip)
     );
-    assert_eq!(
-        (totals.name, totals.start, totals.on_dead),
-        ("totals", StartAt::End, OnDead::Halt)
-    );
+    assert_eq!((totals.name, totals.start, totals.on_dead), ("totals", StartAt::End, OnDead::Halt));
     assert_eq!((receptors.attempts_max, totals.attempts_max), (10, 25));
 }
 
 #[test]
 fn a_subscription_wants_what_it_has_a_receptor_for() {
     let options = Shop::options(RECEPTORS, kind_of::<CreateOrder>()).unwrap();
-    let expected = ReceptorOptions {
-        attempts_max: 3,
-        deadline: Duration::from_secs(5),
-        ..ReceptorOptions::DEFAULT
-    };
+    let expected =
+        ReceptorOptions { attempts_max: 3, deadline: Duration::from_secs(5), ..ReceptorOptions::DEFAULT };
     assert_eq!(*options, expected);
-    assert_eq!(
-        Shop::options(RECEPTORS, kind_of::<Add>()),
-        Some(&ReceptorOptions::DEFAULT)
-    );
+    assert_eq!(Shop::options(RECEPTORS, kind_of::<Add>()), Some(&ReceptorOptions::DEFAULT));
     assert_eq!(Shop::options(TOTALS, kind_of::<CreateOrder>()), None);
-    assert_eq!(
-        Shop::options(RECEPTORS, kind_of::<OrderSeen>()),
-        None,
-        "known, and nobody's"
-    );
+    assert_eq!(Shop::options(RECEPTORS, kind_of::<OrderSeen>()), None, "known, and nobody's");
     assert_eq!(Shop::options(2, kind_of::<Add>()), None);
     assert_eq!(Shop::options(RECEPTORS, Kind(99)), None);
     assert_eq!(Shop::resolve("orders.delete"), None);
@@ -317,31 +249,15 @@ fn a_subscription_wants_what_it_has_a_receptor_for() {
 async fn stored_messages_find_their_receptors() {
     let shop = Shop::default();
     let mut unit = Unit::default();
-    let order = CreateOrder {
-        customer: "ann".into(),
-        amount: 4,
-    };
+    let order = CreateOrder { customer: "ann".into(), amount: 4 };
     assert_eq!(route(&shop, RECEPTORS, &order, &mut unit).await.unwrap(), "ran");
-    assert_eq!(
-        unit.emitted::<OrderCreated>().unwrap(),
-        [OrderCreated { order: 4 }]
-    );
+    assert_eq!(unit.emitted::<OrderCreated>().unwrap(), [OrderCreated { order: 4 }]);
 
-    assert_eq!(
-        route(&shop, RECEPTORS, &Add(3, 4), &mut unit).await.unwrap(),
-        "done",
-        "plain ones have run"
-    );
+    assert_eq!(route(&shop, RECEPTORS, &Add(3, 4), &mut unit).await.unwrap(), "done", "plain ones have run");
     assert_eq!(unit.emitted::<Added>().unwrap()[0].sum, 7);
 
-    assert_eq!(
-        route(&shop, TOTALS, &order, &mut unit).await.unwrap(),
-        "not wanted"
-    );
-    assert_eq!(
-        route(&shop, RECEPTORS, &OrderSeen, &mut unit).await.unwrap(),
-        "not wanted"
-    );
+    assert_eq!(route(&shop, TOTALS, &order, &mut unit).await.unwrap(), "not wanted");
+    assert_eq!(route(&shop, RECEPTORS, &OrderSeen, &mut unit).await.unwrap(), "not wanted");
     assert_eq!(route(&shop, 7, &order, &mut unit).await.unwrap(), "not wanted");
 }
 
@@ -349,28 +265,13 @@ async fn stored_messages_find_their_receptors() {
 async fn several_receptors_of_an_event_run_in_order_and_share_a_unit() {
     let shop = Shop::default();
     let mut unit = Unit::default();
-    assert_eq!(
-        route(&shop, RECEPTORS, &OrderCreated { order: 9 }, &mut unit)
-            .await
-            .unwrap(),
-        "ran"
-    );
+    assert_eq!(route(&shop, RECEPTORS, &OrderCreated { order: 9 }, &mut unit).await.unwrap(), "ran");
     assert_eq!(*shop.orders.log.lock().unwrap(), ["created 9"]);
     assert_eq!(*shop.sums.log.lock().unwrap(), ["created 9"]);
-    let sums: Vec<u64> = unit
-        .emitted::<Added>()
-        .unwrap()
-        .iter()
-        .map(|added| added.sum)
-        .collect();
+    let sums: Vec<u64> = unit.emitted::<Added>().unwrap().iter().map(|added| added.sum).collect();
     assert_eq!(sums, [1, 2], "the async one first, as the line says");
 
-    assert_eq!(
-        route(&shop, TOTALS, &OrderCreated { order: 9 }, &mut unit)
-            .await
-            .unwrap(),
-        "done"
-    );
+    assert_eq!(route(&shop, TOTALS, &OrderCreated { order: 9 }, &mut unit).await.unwrap(), "done");
     assert_eq!(*shop.audit.log.lock().unwrap(), ["total 9"]);
 
     assert_eq!(
@@ -385,22 +286,15 @@ async fn several_receptors_of_an_event_run_in_order_and_share_a_unit() {
 #[tokio::test]
 async fn after_a_receptor_failed_the_next_one_does_not_run() {
     let shop = Shop::default();
-    let failure = route(&shop, TOTALS, &Added { sum: 13 }, &mut Unit::default())
-        .await
-        .unwrap_err();
+    let failure = route(&shop, TOTALS, &Added { sum: 13 }, &mut Unit::default()).await.unwrap_err();
     assert_eq!(failure.to_string(), "thirteen");
     assert!(shop.audit.log.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_failure_of_a_stored_message_keeps_its_verdict() {
-    let order = CreateOrder {
-        customer: "ann".into(),
-        amount: 0,
-    };
-    let failure = route(&Shop::default(), RECEPTORS, &order, &mut Unit::default())
-        .await
-        .unwrap_err();
+    let order = CreateOrder { customer: "ann".into(), amount: 0 };
+    let failure = route(&Shop::default(), RECEPTORS, &order, &mut Unit::default()).await.unwrap_err();
     assert_eq!(failure.verdict(), Verdict::Dead);
 }
 
@@ -408,51 +302,19 @@ async fn a_failure_of_a_stored_message_keeps_its_verdict() {
 fn what_cannot_be_decoded_is_said_before_any_receptor_runs() {
     let shop = Shop::default();
     let mut unit = Unit::default();
-    let good = stored(&CreateOrder {
-        customer: "ann".into(),
-        amount: 1,
-    });
+    let good = stored(&CreateOrder { customer: "ann".into(), amount: 1 });
     let kind = kind_of::<CreateOrder>();
     let mut error_of =
         |handed: &Handed<'_>| match shop.route(RECEPTORS, kind, handed, Context::collecting(&mut unit)) {
             Routed::Undecodable(error) => error,
             _ => panic!("it was taken for a good one"),
         };
-    let broken = Handed {
-        payload: b"{",
-        ..good.handed()
-    };
-    assert!(matches!(
-        error_of(&broken),
-        DecodeError::Payload {
-            name: "orders.create",
-            ..
-        }
-    ));
-    let newer = Handed {
-        type_version: 2,
-        ..good.handed()
-    };
-    assert!(matches!(
-        error_of(&newer),
-        DecodeError::TooNew {
-            version: 2,
-            newest: 1,
-            ..
-        }
-    ));
-    let older = Handed {
-        type_version: 0,
-        ..good.handed()
-    };
-    assert!(matches!(
-        error_of(&older),
-        DecodeError::TooOld {
-            version: 0,
-            oldest: 1,
-            ..
-        }
-    ));
+    let broken = Handed { payload: b"{", ..good.handed() };
+    assert!(matches!(error_of(&broken), DecodeError::Payload { name: "orders.create", .. }));
+    let newer = Handed { type_version: 2, ..good.handed() };
+    assert!(matches!(error_of(&newer), DecodeError::TooNew { version: 2, newest: 1, .. }));
+    let older = Handed { type_version: 0, ..good.handed() };
+    assert!(matches!(error_of(&older), DecodeError::TooOld { version: 0, oldest: 1, .. }));
 }
 
 #[test]
@@ -490,11 +352,7 @@ fn what_runs_is_no_larger_than_its_largest_receptor() {
         assert!(matches!(routed, Routed::Running(_)));
         size_of::<F>()
     }
-    let app = App {
-        large: Large,
-        small: Small,
-        wide: Wide,
-    };
+    let app = App { large: Large, small: Small, wide: Wide };
     let largest = size_of_val(&Large.receive(OrderCreated { order: 1 }, Context::none()));
     let small = stored(&Added { sum: 1 });
     let kind = App::resolve("sums.added").unwrap();
@@ -543,9 +401,7 @@ mod generic {
 
     #[tokio::test]
     async fn a_generic_table_is_called_and_routed() {
-        let app = App::<_, 3> {
-            hours: Hours(Fixed(7)),
-        };
+        let app = App::<_, 3> { hours: Hours(Fixed(7)) };
         assert_eq!(app.invoke(Add(1, 0)).await.unwrap(), 8);
         let add = stored(&Add(1, 0));
         let kind = App::<Fixed, 3>::resolve("sums.add").unwrap();
@@ -564,10 +420,7 @@ fn a_table_without_receptors_wants_nothing() {
     }
     let seen = stored(&OrderSeen);
     let kind = App::resolve("orders.seen").unwrap();
-    assert!(matches!(
-        App {}.route(0, kind, &seen.handed(), Context::none()),
-        Routed::NotWanted
-    ));
+    assert!(matches!(App {}.route(0, kind, &seen.handed(), Context::none()), Routed::NotWanted));
     dispatcher! {
         struct Empty {}
     }
@@ -586,9 +439,7 @@ fn lines_for_receptors_may_also_stand_in_a_block_of_that_name() {
             command Add => sums;
         }
     }
-    let [receptors] = App::SUBSCRIPTIONS else {
-        panic!("one subscription")
-    };
+    let [receptors] = App::SUBSCRIPTIONS else { panic!("one subscription") };
     assert_eq!(receptors.on_dead, OnDead::Halt);
     assert!(App::options(0, App::resolve("sums.added").unwrap()).is_some());
 }
@@ -620,12 +471,6 @@ mod inside_a_macro {
             let routed = app.route(subscription, kind, &added.handed(), Context::none());
             assert!(matches!(routed, Routed::Done(Ok(()))));
         }
-        assert_eq!(
-            (
-                app.sums.log.lock().unwrap().len(),
-                app.other.log.lock().unwrap().len()
-            ),
-            (2, 1)
-        );
+        assert_eq!((app.sums.log.lock().unwrap().len(), app.other.log.lock().unwrap().len()), (2, 1));
     }
 }

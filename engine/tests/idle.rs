@@ -28,24 +28,11 @@ dispatcher! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_engine_makes_no_call_but_its_heartbeat() {
-    let service = Service {
-        time_to_live: Duration::from_millis(900),
-        ..Service::default()
-    };
+    let service = Service { time_to_live: Duration::from_millis(900), ..Service::default() };
     let store = Recorded::new(MemoryStore::new(service).unwrap());
     let calls = store.calls();
-    let engine = Engine::builder(App { pong: Pong })
-        .storage(store)
-        .start()
-        .await
-        .unwrap();
-    engine
-        .send(Ping { number: 1 })
-        .await
-        .unwrap()
-        .handled()
-        .await
-        .unwrap();
+    let engine = Engine::builder(App { pong: Pong }).storage(store).start().await.unwrap();
+    engine.send(Ping { number: 1 }).await.unwrap().handled().await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
     calls.take();
     // Not a time that decides: however slow the machine, an idle engine cannot make more calls than heartbeats fit.
@@ -54,11 +41,7 @@ async fn an_idle_engine_makes_no_call_but_its_heartbeat() {
     let most = began.elapsed().as_millis() / 300 + 1;
     let idle = calls.take();
     assert!(!idle.is_empty(), "it has a heartbeat");
-    assert!(
-        idle.len() as u128 <= most,
-        "{} calls where {most} heartbeats fit: {idle:?}",
-        idle.len()
-    );
+    assert!(idle.len() as u128 <= most, "{} calls where {most} heartbeats fit: {idle:?}", idle.len());
     engine.stop(Duration::from_secs(5)).await;
 }
 
@@ -66,14 +49,8 @@ async fn an_idle_engine_makes_no_call_but_its_heartbeat() {
 async fn messages_that_wait_together_are_stored_by_one_call() {
     let store = Recorded::new(MemoryStore::new(Service::default()).unwrap());
     let calls = store.calls();
-    let engine = Engine::builder(App { pong: Pong })
-        .storage(store)
-        .start()
-        .await
-        .unwrap();
-    let tickets: Vec<_> = (0..5_000)
-        .map(|number| engine.try_send(Ping { number }).unwrap())
-        .collect();
+    let engine = Engine::builder(App { pong: Pong }).storage(store).start().await.unwrap();
+    let tickets: Vec<_> = (0..5_000).map(|number| engine.try_send(Ping { number }).unwrap()).collect();
     for ticket in tickets {
         engine.stored(ticket).await.unwrap();
     }

@@ -18,11 +18,7 @@ struct All;
 impl<const N: usize> Receptor<Numbered<N>> for All {
     async fn receive(&self, message: Numbered<N>, _: Context<'_>) -> Result<u64, Failure> {
         tokio::task::yield_now().await;
-        if message.0 == 0 {
-            Err(Failure::msg(N))
-        } else {
-            Ok(message.0 + N as u64)
-        }
+        if message.0 == 0 { Err(Failure::msg(N)) } else { Ok(message.0 + N as u64) }
     }
 }
 

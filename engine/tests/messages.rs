@@ -38,14 +38,8 @@ struct InStream {
 #[test]
 fn the_attribute_says_what_is_stored() {
     assert_eq!((CreateOrder::NAME, CreateOrder::VERSION), ("orders.create", 7));
-    assert_eq!(
-        (CreateOrder::KIND, CreateOrder::CONTENT_TYPE),
-        (MessageKind::Command, ContentType::POSTCARD)
-    );
-    assert_eq!(
-        (OrderCreated::KIND, OrderCreated::CONTENT_TYPE),
-        (MessageKind::Event, ContentType::JSON)
-    );
+    assert_eq!((CreateOrder::KIND, CreateOrder::CONTENT_TYPE), (MessageKind::Command, ContentType::POSTCARD));
+    assert_eq!((OrderCreated::KIND, OrderCreated::CONTENT_TYPE), (MessageKind::Event, ContentType::JSON));
     assert_eq!(Ping::VERSION, u16::MAX);
     fn replies<C: Command<Reply = R>, R>() {}
     replies::<CreateOrder, Vec<u64>>();
@@ -54,19 +48,12 @@ fn the_attribute_says_what_is_stored() {
 
 #[test]
 fn the_stream_is_that_of_the_marked_field() {
-    let order = CreateOrder {
-        customer: "ann".into(),
-        amount: 1,
-    };
+    let order = CreateOrder { customer: "ann".into(), amount: 1 };
     assert_eq!(order.stream(), Some(StreamId::from_key("ann")));
     assert_eq!(OrderCreated(12, 1).stream(), Some(StreamId::from_key("12")));
     assert_eq!(Ping.stream(), None);
     let stream = "a".stream_id();
-    assert_eq!(
-        InStream { stream }.stream(),
-        Some(stream),
-        "a stream's id is that stream"
-    );
+    assert_eq!(InStream { stream }.stream(), Some(stream), "a stream's id is that stream");
 }
 
 #[test]
@@ -76,10 +63,7 @@ fn every_shape_comes_back() {
         message.encode(&mut bytes).unwrap();
         assert_eq!(M::decode(M::VERSION, M::CONTENT_TYPE, &bytes).unwrap(), message);
     }
-    comes_back(CreateOrder {
-        customer: "ünï\0".into(),
-        amount: u32::MAX,
-    });
+    comes_back(CreateOrder { customer: "ünï\0".into(), amount: u32::MAX });
     comes_back(OrderCreated(u64::MAX, 0));
     comes_back(OrderSettled::Paid { cents: 1 });
     comes_back(OrderSettled::Cancelled);
@@ -90,13 +74,7 @@ fn every_shape_comes_back() {
 fn what_was_stored_with_another_codec_is_still_read() {
     let json = br#"{"customer":"ann","amount":3}"#;
     let order = CreateOrder::decode(7, ContentType::JSON, json).unwrap();
-    assert_eq!(
-        order,
-        CreateOrder {
-            customer: "ann".into(),
-            amount: 3
-        }
-    );
+    assert_eq!(order, CreateOrder { customer: "ann".into(), amount: 3 });
 }
 
 #[test]
@@ -123,9 +101,7 @@ impl Upcast for PriceSetV3 {
     type Previous = PriceSetV1;
 
     fn upcast(previous: PriceSetV1) -> Self {
-        Self {
-            cents: u64::from(previous.price) * 100,
-        }
+        Self { cents: u64::from(previous.price) * 100 }
     }
 }
 
@@ -140,62 +116,26 @@ impl Upcast for PriceSet {
     type Previous = PriceSetV3;
 
     fn upcast(previous: PriceSetV3) -> Self {
-        Self {
-            cents: previous.cents,
-            currency: "EUR".to_owned(),
-        }
+        Self { cents: previous.cents, currency: "EUR".to_owned() }
     }
 }
 
 #[test]
 fn older_versions_are_read_through_the_chain() {
-    let euros = |cents| PriceSet {
-        cents,
-        currency: "EUR".into(),
-    };
+    let euros = |cents| PriceSet { cents, currency: "EUR".into() };
     let decode = |version, json: &str| PriceSet::decode(version, ContentType::JSON, json.as_bytes());
     assert_eq!(decode(1, r#"{"price":3}"#).unwrap(), euros(300));
     assert_eq!(decode(3, r#"{"cents":301}"#).unwrap(), euros(301));
     let own = r#"{"cents":302,"currency":"USD"}"#;
-    assert_eq!(
-        decode(4, own).unwrap(),
-        PriceSet {
-            cents: 302,
-            currency: "USD".into()
-        }
-    );
+    assert_eq!(decode(4, own).unwrap(), PriceSet { cents: 302, currency: "USD".into() });
 }
 
 #[test]
 fn versions_outside_of_the_chain_are_errors() {
     let decode = |version| PriceSet::decode(version, ContentType::JSON, b"{}").unwrap_err();
-    assert!(matches!(
-        decode(5),
-        DecodeError::TooNew {
-            version: 5,
-            newest: 4,
-            name: "prices.set"
-        }
-    ));
-    assert!(matches!(
-        decode(0),
-        DecodeError::TooOld {
-            version: 0,
-            oldest: 1,
-            name: "prices.set"
-        }
-    ));
+    assert!(matches!(decode(5), DecodeError::TooNew { version: 5, newest: 4, name: "prices.set" }));
+    assert!(matches!(decode(0), DecodeError::TooOld { version: 0, oldest: 1, name: "prices.set" }));
     // Version 2 never existed: nothing in the chain reads it.
-    assert!(matches!(
-        decode(2),
-        DecodeError::TooNew {
-            version: 2,
-            newest: 1,
-            ..
-        }
-    ));
-    assert!(
-        matches!(decode(1), DecodeError::Payload { .. }),
-        "known, but not its bytes"
-    );
+    assert!(matches!(decode(2), DecodeError::TooNew { version: 2, newest: 1, .. }));
+    assert!(matches!(decode(1), DecodeError::Payload { .. }), "known, but not its bytes");
 }

@@ -20,10 +20,7 @@ struct Noted {
 }
 
 fn noted(text: impl Into<String>) -> Noted {
-    Noted {
-        stream: "s".into(),
-        text: text.into(),
-    }
+    Noted { stream: "s".into(), text: text.into() }
 }
 
 /// Owns nothing, so it is moved into the ring as it is.
@@ -98,21 +95,9 @@ dispatcher! {
 
 async fn start_with(service: Service, options: Options) -> (Engine<App>, Arc<Mutex<Vec<String>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let app = App {
-        notes: Notes {
-            seen: Arc::clone(&seen),
-        },
-    };
+    let app = App { notes: Notes { seen: Arc::clone(&seen) } };
     let store = MemoryStore::new(service).unwrap();
-    (
-        Engine::builder(app)
-            .storage(store)
-            .options(options)
-            .start()
-            .await
-            .unwrap(),
-        seen,
-    )
+    (Engine::builder(app).storage(store).options(options).start().await.unwrap(), seen)
 }
 
 async fn start() -> (Engine<App>, Arc<Mutex<Vec<String>>>) {
@@ -126,14 +111,8 @@ async fn a_key_that_was_seen_before_makes_a_duplicate_that_nobody_handles() {
     let again = engine.publish_once("k1", noted("one")).await.unwrap();
     let other = engine.publish_once("k1", noted("two")).await.unwrap();
     assert_eq!((first.duplicate_of(), first.version()), (None, Some(Version(1))));
-    assert_eq!(
-        (again.duplicate_of(), again.is_conflicting_duplicate()),
-        (Some(first.id()), false)
-    );
-    assert_eq!(
-        (other.duplicate_of(), other.is_conflicting_duplicate()),
-        (Some(first.id()), true)
-    );
+    assert_eq!((again.duplicate_of(), again.is_conflicting_duplicate()), (Some(first.id()), false));
+    assert_eq!((other.duplicate_of(), other.is_conflicting_duplicate()), (Some(first.id()), true));
     assert_eq!(again.handled().await.unwrap(), Handled::Done);
     assert_eq!(*seen.lock(), ["one"]);
     engine.stop(Duration::from_secs(5)).await;
@@ -148,36 +127,18 @@ async fn a_group_is_stored_whole_and_in_the_order_of_its_producer() {
     for round in 0..50 {
         publisher.publish(noted(format!("{round} a"))).await.unwrap();
         let key = format!("k{round}");
-        let options = EmitOptions {
-            once: Some(key.as_bytes()),
-            ..EmitOptions::default()
-        };
-        accepted.push(
-            publisher
-                .publish_with(noted(format!("{round} b")), options)
-                .await
-                .unwrap(),
-        );
+        let options = EmitOptions { once: Some(key.as_bytes()), ..EmitOptions::default() };
+        accepted.push(publisher.publish_with(noted(format!("{round} b")), options).await.unwrap());
         publisher.publish(noted(format!("{round} c"))).await.unwrap();
     }
     for receipt in accepted {
         receipt.await.unwrap();
     }
-    let group = engine
-        .publish_all((0..3).map(|n| noted(format!("group {n}"))))
-        .await
-        .unwrap();
-    assert_eq!(
-        group
-            .iter()
-            .map(|receipt| receipt.version().unwrap().0)
-            .collect::<Vec<_>>(),
-        [151, 152, 153]
-    );
+    let group = engine.publish_all((0..3).map(|n| noted(format!("group {n}")))).await.unwrap();
+    assert_eq!(group.iter().map(|receipt| receipt.version().unwrap().0).collect::<Vec<_>>(), [151, 152, 153]);
     group[2].handled().await.unwrap();
-    let mut expected: Vec<String> = (0..50)
-        .flat_map(|round| ["a", "b", "c"].map(|letter| format!("{round} {letter}")))
-        .collect();
+    let mut expected: Vec<String> =
+        (0..50).flat_map(|round| ["a", "b", "c"].map(|letter| format!("{round} {letter}"))).collect();
     expected.extend((0..3).map(|n| format!("group {n}")));
     assert_eq!(*seen.lock(), expected);
     engine.stop(Duration::from_secs(5)).await;
@@ -187,16 +148,10 @@ async fn a_group_is_stored_whole_and_in_the_order_of_its_producer() {
 async fn a_delayed_message_does_not_hold_up_its_stream_and_headers_travel_along() {
     let (engine, seen) = start().await;
     let began = Instant::now();
-    let late = engine
-        .publish_in(Duration::from_millis(150), noted("late"))
-        .await
-        .unwrap();
+    let late = engine.publish_in(Duration::from_millis(150), noted("late")).await.unwrap();
     let mut headers = Headers::default();
     headers.set("colour", "red").unwrap();
-    let options = EmitOptions {
-        headers: Some(&headers),
-        ..EmitOptions::default()
-    };
+    let options = EmitOptions { headers: Some(&headers), ..EmitOptions::default() };
     let soon = engine.publish_with(noted("soon"), options).await.unwrap();
     soon.handled().await.unwrap();
     assert_eq!(*seen.lock(), ["soon in red"]);
@@ -210,27 +165,16 @@ async fn a_delayed_message_does_not_hold_up_its_stream_and_headers_travel_along(
 async fn a_message_that_cannot_be_encoded_is_refused_alone() {
     let (engine, seen) = start().await;
     let counted = |number| Counted { stream: 1, number };
-    let tickets: Vec<_> = [1, 2, 666, 3]
-        .map(|number| engine.try_publish(counted(number)).unwrap())
-        .into();
+    let tickets: Vec<_> = [1, 2, 666, 3].map(|number| engine.try_publish(counted(number)).unwrap()).into();
     let mut results = Vec::new();
     for ticket in tickets {
-        results.push(
-            engine
-                .stored(ticket)
-                .await
-                .map(|_| ())
-                .map_err(|error| error.to_string()),
-        );
+        results.push(engine.stored(ticket).await.map(|_| ()).map_err(|error| error.to_string()));
     }
     assert_eq!(results[0], Ok(()));
     let even = results[1].as_ref().unwrap_err();
     assert!(even.contains("even numbers have no form"), "{even}");
     let beast = results[2].as_ref().unwrap_err();
-    assert!(
-        beast.contains("it panicked") && beast.contains("number of the beast"),
-        "{beast}"
-    );
+    assert!(beast.contains("it panicked") && beast.contains("number of the beast"), "{beast}");
     assert_eq!(results[3], Ok(()));
     let Err(SendError::Refused(Refused::Encoding(_))) = engine.publish(counted(4)).await else {
         panic!("refused")
@@ -242,18 +186,8 @@ async fn a_message_that_cannot_be_encoded_is_refused_alone() {
 
 #[tokio::test]
 async fn what_is_too_large_comes_back() {
-    let limits = Limits {
-        payload_bytes_max: 1_000,
-        ..Limits::default()
-    };
-    let (engine, _) = start_with(
-        Service {
-            limits,
-            ..Service::default()
-        },
-        Options::default(),
-    )
-    .await;
+    let limits = Limits { payload_bytes_max: 1_000, ..Limits::default() };
+    let (engine, _) = start_with(Service { limits, ..Service::default() }, Options::default()).await;
     let large = noted("x".repeat(1_000));
     let Err(SendError::TooLarge { message, bytes_max }) = engine.publish(large.clone()).await else {
         panic!("too large")
@@ -268,27 +202,17 @@ async fn what_is_too_large_comes_back() {
         panic!("too large")
     };
     assert_eq!(message.len(), 2);
-    assert_eq!(
-        engine.reader().statistics().await.unwrap().events,
-        0,
-        "nothing of the group is there"
-    );
+    assert_eq!(engine.reader().statistics().await.unwrap().events, 0, "nothing of the group is there");
     engine.stop(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_invoked_command_publishes_is_one_unit() {
     let (engine, seen) = start().await;
-    let write = |texts: &[&str], expect| Write {
-        texts: texts.iter().map(|t| t.to_string()).collect(),
-        expect,
-    };
+    let write =
+        |texts: &[&str], expect| Write { texts: texts.iter().map(|t| t.to_string()).collect(), expect };
     assert_eq!(engine.invoke(write(&[], None)).await.unwrap(), 0);
-    assert_eq!(
-        engine.health().messages_stored,
-        0,
-        "nothing was published, so nothing was stored"
-    );
+    assert_eq!(engine.health().messages_stored, 0, "nothing was published, so nothing was stored");
     assert_eq!(engine.invoke(write(&["a", "b"], Some(0))).await.unwrap(), 2);
     let Err(InvokeError::Failed(failure)) = engine.invoke(write(&["c", "fail"], None)).await else {
         panic!("failed")
@@ -303,16 +227,10 @@ async fn what_an_invoked_command_publishes_is_one_unit() {
     let last = engine.publish(noted("e")).await.unwrap();
     last.handled().await.unwrap();
     assert_eq!(*seen.lock(), ["a", "b", "e"]);
-    let accepted = engine
-        .invoke_with(write(&["f"], None), whizbang::Durability::Accepted)
-        .await
-        .unwrap();
+    let accepted = engine.invoke_with(write(&["f"], None), whizbang::Durability::Accepted).await.unwrap();
     assert_eq!(accepted, 1);
     engine.stop(Duration::from_secs(5)).await;
-    assert!(
-        seen.lock().contains(&"f".to_owned()) || seen.lock().len() == 3,
-        "accepted, so at least durable"
-    );
+    assert!(seen.lock().contains(&"f".to_owned()) || seen.lock().len() == 3, "accepted, so at least durable");
 }
 
 #[tokio::test]
@@ -322,19 +240,10 @@ async fn a_stopped_engine_gives_messages_back_and_a_second_stop_returns() {
     let stopped = engine.stop(Duration::from_secs(5)).await;
     assert_eq!((stopped.cancelled, stopped.all_durable), (0, true));
     assert_eq!(engine.health().state, State::Stopped);
-    let Err(SendError::Closed(message)) = engine.publish(noted("late")).await else {
-        panic!("closed")
-    };
+    let Err(SendError::Closed(message)) = engine.publish(noted("late")).await else { panic!("closed") };
     assert_eq!(message, noted("late"));
-    let Err(SendError::Closed(_)) = engine.try_publish(noted("late")) else {
-        panic!("closed")
-    };
-    let Err(InvokeError::Closed) = engine
-        .invoke(Write {
-            texts: vec!["x".into()],
-            expect: None,
-        })
-        .await
+    let Err(SendError::Closed(_)) = engine.try_publish(noted("late")) else { panic!("closed") };
+    let Err(InvokeError::Closed) = engine.invoke(Write { texts: vec!["x".into()], expect: None }).await
     else {
         panic!("closed")
     };
@@ -345,20 +254,10 @@ async fn a_stopped_engine_gives_messages_back_and_a_second_stop_returns() {
 #[tokio::test]
 async fn options_and_messages_that_cannot_work_are_named() {
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let app = App {
-        notes: Notes { seen },
-    };
-    let options = Options {
-        ring_bytes: 1_000,
-        ..Options::default()
-    };
+    let app = App { notes: Notes { seen } };
+    let options = Options { ring_bytes: 1_000, ..Options::default() };
     let store = MemoryStore::new(Service::default()).unwrap();
-    let error = Engine::builder(app)
-        .storage(store)
-        .options(options)
-        .start()
-        .await
-        .unwrap_err();
+    let error = Engine::builder(app).storage(store).options(options).start().await.unwrap_err();
     assert!(error.to_string().contains("ring_bytes"), "{error}");
 
     let (engine, _) = start().await;

@@ -50,10 +50,7 @@ impl Receptor<Add> for Tally {
         if add.wait > 0 {
             tokio::time::sleep(Duration::from_millis(add.wait)).await;
         }
-        cx.publish(&Added {
-            account: add.account,
-            number: add.number,
-        })?;
+        cx.publish(&Added { account: add.account, number: add.number })?;
         self.handled.lock().push((add.account, add.number));
         Ok(())
     }
@@ -62,12 +59,7 @@ impl Receptor<Add> for Tally {
 impl Receptor<Added> for Tally {
     async fn receive(&self, added: Added, mut cx: Context<'_>) -> Result<(), Failure> {
         let mut total: Total = cx.load().await?.unwrap_or_default();
-        assert!(
-            added.number > total.last,
-            "out of order: {} after {}",
-            added.number,
-            total.last
-        );
+        assert!(added.number > total.last, "out of order: {} after {}", added.number, total.last);
         total.count += 1;
         total.last = added.number;
         cx.save(&total)?;
@@ -86,20 +78,12 @@ dispatcher! {
 }
 
 fn service() -> Service {
-    Service {
-        partitions: 16,
-        time_to_live: Duration::from_millis(600),
-        ..Service::default()
-    }
+    Service { partitions: 16, time_to_live: Duration::from_millis(600), ..Service::default() }
 }
 
 async fn engine_on(store: impl WorkStore) -> (Engine<App>, Tally) {
     let tally = Tally::default();
-    let engine = Engine::builder(App { tally: tally.clone() })
-        .storage(store)
-        .start()
-        .await
-        .unwrap();
+    let engine = Engine::builder(App { tally: tally.clone() }).storage(store).start().await.unwrap();
     (engine, tally)
 }
 
@@ -116,11 +100,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 async fn total_of(engine: &Engine<App>, account: u64) -> Option<Total> {
     let stream = whizbang::StreamKey::stream_id(&account);
-    let found = engine
-        .reader()
-        .projection("totals", &stream.to_bytes())
-        .await
-        .unwrap()?;
+    let found = engine.reader().projection("totals", &stream.to_bytes()).await.unwrap()?;
     Some(serde_json::from_slice(&found.state).unwrap())
 }
 
@@ -134,25 +114,14 @@ async fn sum_of(engine: &Engine<App>, accounts: u64) -> u64 {
 
 async fn all_of(engine: &Engine<App>) -> u64 {
     let found = engine.reader().projection("totals", b"all").await.unwrap();
-    found.map_or(0, |found| {
-        serde_json::from_slice::<Total>(&found.state).unwrap().count
-    })
+    found.map_or(0, |found| serde_json::from_slice::<Total>(&found.state).unwrap().count)
 }
 
 async fn add(engine: &Engine<App>, accounts: u64, from: u64, to: u64) {
     let mut publisher = engine.publisher().unwrap();
     let mut last = None;
     for number in from..to {
-        last = Some(
-            publisher
-                .send(Add {
-                    account: number % accounts,
-                    number,
-                    wait: 0,
-                })
-                .await
-                .unwrap(),
-        );
+        last = Some(publisher.send(Add { account: number % accounts, number, wait: 0 }).await.unwrap());
     }
     if let Some(last) = last {
         engine.stored(last).await.unwrap();
@@ -172,11 +141,7 @@ async fn projections_count_every_event_once_although_handlers_meet_at_one_key() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn storage_that_fails_loses_and_repeats_nothing() {
     for seed in 0..6 {
-        let odds = Odds {
-            before: 150,
-            answer_lost: 150,
-            ..Odds::default()
-        };
+        let odds = Odds { before: 150, answer_lost: 150, ..Odds::default() };
         let store = Faulty::seeded(MemoryStore::new(service()).unwrap(), seed, odds);
         let faults = store.faults();
         faults.stop();
@@ -190,11 +155,7 @@ async fn storage_that_fails_loses_and_repeats_nothing() {
         for account in 0..7 {
             let stream = whizbang::StreamKey::stream_id(&account);
             let mut page = whizbang_storage::Page::default();
-            engine
-                .reader()
-                .history(stream, whizbang::Version(0), 1_000, &mut page)
-                .await
-                .unwrap();
+            engine.reader().history(stream, whizbang::Version(0), 1_000, &mut page).await.unwrap();
             let numbers: Vec<u64> = page
                 .iter()
                 .map(|event| serde_json::from_slice::<Added>(event.payload).unwrap().number)
@@ -214,11 +175,7 @@ async fn while_storage_is_away_accepted_messages_wait_and_health_says_so() {
     for _ in 0..5 {
         faults.next(Fault::Before);
     }
-    let receipt = engine.send(Add {
-        account: 1,
-        number: 1,
-        wait: 0,
-    });
+    let receipt = engine.send(Add { account: 1, number: 1, wait: 0 });
     tokio::pin!(receipt);
     let early = tokio::time::timeout(Duration::from_millis(40), &mut receipt).await;
     assert!(early.is_err(), "it cannot be durable yet");
@@ -236,13 +193,7 @@ async fn a_stop_while_storage_is_away_comes_back_and_says_that_not_all_is_durabl
     for _ in 0..1_000 {
         faults.next(Fault::Before);
     }
-    engine
-        .try_send(Add {
-            account: 1,
-            number: 1,
-            wait: 0,
-        })
-        .unwrap();
+    engine.try_send(Add { account: 1, number: 1, wait: 0 }).unwrap();
     let stopped = engine.stop(Duration::from_millis(100)).await;
     assert!(!stopped.all_durable);
 }
@@ -265,10 +216,7 @@ async fn a_second_engine_gets_its_share_and_a_stopped_one_gives_everything_back(
     until("all counted", async || sum_of(&first, 40).await == 2_000).await;
     add(&first, 40, 2_001, 2_201).await;
     until("all counted", async || sum_of(&first, 40).await == 2_200).await;
-    assert!(
-        !tally.handled.lock().is_empty(),
-        "the second engine handles what falls to its partitions"
-    );
+    assert!(!tally.handled.lock().is_empty(), "the second engine handles what falls to its partitions");
     first.stop(Duration::from_secs(5)).await;
     until("the rest", async || second.health().partitions_owned == 16).await;
     add(&second, 40, 2_201, 2_401).await;
@@ -300,27 +248,15 @@ async fn an_engine_that_was_taken_for_dead_joins_again_and_nothing_is_done_twice
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_that_only_publishes_owns_nothing_and_waits_for_others_to_handle() {
     let database = MemoryDatabase::new();
-    let options = Options {
-        group: None,
-        ..Options::default()
-    };
-    let app = App {
-        tally: Tally::default(),
-    };
+    let options = Options { group: None, ..Options::default() };
+    let app = App { tally: Tally::default() };
     let publishing = Engine::builder(app)
         .storage(database.open(service()).unwrap())
         .options(options)
         .start()
         .await
         .unwrap();
-    let receipt = publishing
-        .send(Add {
-            account: 1,
-            number: 1,
-            wait: 0,
-        })
-        .await
-        .unwrap();
+    let receipt = publishing.send(Add { account: 1, number: 1, wait: 0 }).await.unwrap();
     assert_eq!(publishing.health().partitions_owned, 0);
     let early = tokio::time::timeout(Duration::from_millis(50), receipt.handled()).await;
     assert!(early.is_err(), "nobody is there to handle it");
@@ -334,27 +270,13 @@ async fn an_engine_that_only_publishes_owns_nothing_and_waits_for_others_to_hand
 async fn a_running_handler_may_finish_until_the_deadline_of_a_stop_and_is_cancelled_then() {
     let database = MemoryDatabase::new();
     let (engine, tally) = engine_on(database.open(service()).unwrap()).await;
-    engine
-        .send(Add {
-            account: 1,
-            number: 1,
-            wait: 200,
-        })
-        .await
-        .unwrap();
+    engine.send(Add { account: 1, number: 1, wait: 200 }).await.unwrap();
     until("it runs", async || engine.health().in_flight == 1).await;
     assert_eq!(engine.stop(Duration::from_secs(10)).await.cancelled, 0);
     assert_eq!(*tally.handled.lock(), [(1, 1)]);
 
     let (engine, tally) = engine_on(database.open(service()).unwrap()).await;
-    engine
-        .send(Add {
-            account: 2,
-            number: 2,
-            wait: 60_000,
-        })
-        .await
-        .unwrap();
+    engine.send(Add { account: 2, number: 2, wait: 60_000 }).await.unwrap();
     until("it runs", async || engine.health().in_flight >= 1).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(engine.stop(Duration::from_millis(50)).await.cancelled, 1);
@@ -366,13 +288,7 @@ async fn an_engine_that_is_dropped_keeps_what_it_accepted() {
     let database = MemoryDatabase::new();
     let (engine, _) = engine_on(database.open(service()).unwrap()).await;
     for number in 1..=100 {
-        engine
-            .try_send(Add {
-                account: number % 5,
-                number,
-                wait: 0,
-            })
-            .unwrap();
+        engine.try_send(Add { account: number % 5, number, wait: 0 }).unwrap();
     }
     drop(engine);
     let (next, _) = engine_on(database.open(service()).unwrap()).await;
@@ -394,7 +310,8 @@ async fn everybody_who_asks_for_a_stop_is_told_the_same_end() {
 #[test]
 fn an_engine_whose_runtime_ends_leaves_its_work_to_the_group() {
     let database = MemoryDatabase::new();
-    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let deserted = runtime();
     let (engine, _) = deserted.block_on(async { engine_on(database.open(service()).unwrap()).await });
     deserted.block_on(async { engine.send(Add { account: 1, number: 1, wait: 60_000 }).await.unwrap() });

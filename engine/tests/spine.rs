@@ -36,11 +36,7 @@ impl Receptor<CreateOrder> for Orders {
     async fn receive(&self, command: CreateOrder, mut cx: Context<'_>) -> Result<u64, Failure> {
         let CreateOrder { order, number } = command;
         self.seen.lock().push((order, number));
-        cx.publish(&OrderCreated {
-            order,
-            number,
-            note: "created".into(),
-        })?;
+        cx.publish(&OrderCreated { order, number, note: "created".into() })?;
         Ok(order)
     }
 }
@@ -74,11 +70,8 @@ fn app() -> (App, Seen, Seen) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_is_stored_handled_and_its_event_too() {
     let (app, seen, audited) = app();
-    let engine = Engine::builder(app)
-        .storage(MemoryStore::new(Service::default()).unwrap())
-        .start()
-        .await
-        .unwrap();
+    let engine =
+        Engine::builder(app).storage(MemoryStore::new(Service::default()).unwrap()).start().await.unwrap();
     let receipt = engine.send(CreateOrder { order: 1, number: 7 }).await.unwrap();
     assert_eq!(receipt.handled().await.unwrap(), Handled::Done);
     assert_eq!(*seen.lock(), [(1, 7)]);
@@ -95,23 +88,12 @@ async fn a_command_is_stored_handled_and_its_event_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_of_a_stream_are_handled_in_order() {
     let (app, seen, audited) = app();
-    let engine = Engine::builder(app)
-        .storage(MemoryStore::new(Service::default()).unwrap())
-        .start()
-        .await
-        .unwrap();
+    let engine =
+        Engine::builder(app).storage(MemoryStore::new(Service::default()).unwrap()).start().await.unwrap();
     let mut publisher = engine.publisher().unwrap();
     let mut last = None;
     for number in 0..20_000_u32 {
-        last = Some(
-            publisher
-                .send(CreateOrder {
-                    order: u64::from(number % 50),
-                    number,
-                })
-                .await
-                .unwrap(),
-        );
+        last = Some(publisher.send(CreateOrder { order: u64::from(number % 50), number }).await.unwrap());
     }
     let receipt = engine.stored(last.unwrap()).await.unwrap();
     receipt.handled().await.unwrap();
@@ -122,21 +104,13 @@ async fn messages_of_a_stream_are_handled_in_order() {
     })
     .await
     .unwrap_or_else(|_| {
-        panic!(
-            "{:?} seen {} audited {}",
-            engine.health(),
-            seen.lock().len(),
-            audited.lock().len()
-        )
+        panic!("{:?} seen {} audited {}", engine.health(), seen.lock().len(), audited.lock().len())
     });
     for log in [seen.lock().clone(), audited.lock().clone()] {
         assert_eq!(log.len(), 20_000);
         for order in 0..50 {
-            let numbers: Vec<u32> = log
-                .iter()
-                .filter(|(of, _)| *of == order)
-                .map(|(_, number)| *number)
-                .collect();
+            let numbers: Vec<u32> =
+                log.iter().filter(|(of, _)| *of == order).map(|(_, number)| *number).collect();
             assert!(numbers.is_sorted(), "order {order} out of order");
         }
     }

@@ -59,10 +59,7 @@ struct Mpsc;
 const ROOM: usize = 1 << 14;
 
 fn ours(fences: Fences) -> (Producers<Header, Sum>, Consumer<Header, Sum>) {
-    let config = RingsConfig {
-        ring_bytes: ROOM * 128,
-        ..RingsConfig::default()
-    };
+    let config = RingsConfig { ring_bytes: ROOM * 128, ..RingsConfig::default() };
     rings(config, &Doorbell::with_fences(fences)).expect("bounds that can be")
 }
 
@@ -80,17 +77,9 @@ fn drain(consumer: &mut Consumer<Header, Sum>, sum: &mut u64) -> usize {
 impl<const SYMMETRIC: bool> Way for Stripes<SYMMETRIC> {
     type Producer = Producers<Header, Sum>;
     type Consumer = Consumer<Header, Sum>;
-    const NAME: &'static str = if SYMMETRIC {
-        "stripes, symmetric fences"
-    } else {
-        "stripes"
-    };
+    const NAME: &'static str = if SYMMETRIC { "stripes, symmetric fences" } else { "stripes" };
     fn pair(producers: usize) -> (Vec<Self::Producer>, Self::Consumer) {
-        let fences = if SYMMETRIC {
-            Fences::Symmetric
-        } else {
-            Fences::detect()
-        };
+        let fences = if SYMMETRIC { Fences::Symmetric } else { Fences::detect() };
         let (way, consumer) = ours(fences);
         ((0..producers).map(|_| way.clone()).collect(), consumer)
     }
@@ -109,12 +98,7 @@ impl Way for Own {
     const NAME: &'static str = "exclusive publisher";
     fn pair(producers: usize) -> (Vec<Self::Producer>, Self::Consumer) {
         let (way, consumer) = ours(Fences::detect());
-        (
-            (0..producers)
-                .map(|_| way.publisher().expect("a free ring"))
-                .collect(),
-            consumer,
-        )
+        ((0..producers).map(|_| way.publisher().expect("a free ring")).collect(), consumer)
     }
     #[inline]
     fn push(producer: &mut Self::Producer, header: Header, message: Message) -> bool {
@@ -140,9 +124,7 @@ impl Way for Array {
     fn take_all(consumer: &mut Self::Consumer, sum: &mut u64) -> usize {
         let mut len = 0;
         while let Some((header, message)) = consumer.pop() {
-            *sum = sum
-                .wrapping_add(header.id.get() as u64 ^ header.stream as u64)
-                .wrapping_add(message.0[0]);
+            *sum = sum.wrapping_add(header.id.get() as u64 ^ header.stream as u64).wrapping_add(message.0[0]);
             len += 1;
         }
         len
@@ -164,9 +146,7 @@ impl Way for Mpsc {
     fn take_all(consumer: &mut Self::Consumer, sum: &mut u64) -> usize {
         let mut len = 0;
         while let Ok((header, message)) = consumer.try_recv() {
-            *sum = sum
-                .wrapping_add(header.id.get() as u64 ^ header.stream as u64)
-                .wrapping_add(message.0[0]);
+            *sum = sum.wrapping_add(header.id.get() as u64 ^ header.stream as u64).wrapping_add(message.0[0]);
             len += 1;
         }
         len
@@ -179,10 +159,7 @@ fn burst<W: Way>(producer: &mut W::Producer) -> Option<f64> {
     for n in 0..BURST {
         // The compiler knows neither the message nor the stream, but keeps both in registers, as a caller would.
         let n = black_box(n as u64);
-        let header = Header {
-            id: next_id(),
-            stream: u128::from(n),
-        };
+        let header = Header { id: next_id(), stream: u128::from(n) };
         if !W::push(producer, header, Message([n; 8])) {
             return None;
         }
@@ -204,10 +181,7 @@ struct Figures {
 
 fn figures(mut samples: Vec<f64>) -> Figures {
     samples.sort_by(f64::total_cmp);
-    Figures {
-        p50: samples[samples.len() / 2],
-        p99: samples[samples.len() * 99 / 100],
-    }
+    Figures { p50: samples[samples.len() / 2], p99: samples[samples.len() * 99 / 100] }
 }
 
 /// Publish and drain on one thread: (publish, drain) per message.
@@ -288,21 +262,14 @@ fn two_producers<W: Way>() -> Figures {
 
 fn refusal<W: Way>() -> Figures {
     let (mut producers, _consumer) = W::pair(1);
-    let header = Header {
-        id: next_id(),
-        stream: 0,
-    };
+    let header = Header { id: next_id(), stream: 0 };
     while W::push(&mut producers[0], header, Message([0; 8])) {}
     figures(
         (0..BURSTS)
             .map(|_| {
                 let begin = Instant::now();
                 for _ in 0..BURST {
-                    assert!(!W::push(
-                        &mut producers[0],
-                        black_box(header),
-                        black_box(Message([1; 8]))
-                    ));
+                    assert!(!W::push(&mut producers[0], black_box(header), black_box(Message([1; 8]))));
                 }
                 begin.elapsed().as_nanos() as f64 / BURST as f64
             })
@@ -339,14 +306,8 @@ fn single(name: &str, mut run: impl FnMut()) {
 fn main() {
     println!("64 byte message, 32 byte header, new id; ns per message, p50 unless said");
     println!("fences: {:?}", Fences::detect());
-    println!(
-        "{:26} {:>13} {:>14} {:>14} {:>8}",
-        "", "same core", "other core", "two producers", "refused"
-    );
-    println!(
-        "{:26} {:>6} {:>6} {:>7} {:>6} {:>7} {:>6}",
-        "", "push", "drain", "p50", "p99", "p50", "p99"
-    );
+    println!("{:26} {:>13} {:>14} {:>14} {:>8}", "", "same core", "other core", "two producers", "refused");
+    println!("{:26} {:>6} {:>6} {:>7} {:>6} {:>7} {:>6}", "", "push", "drain", "p50", "p99", "p50", "p99");
     for _ in 0..2 {
         row::<Own>();
         row::<Stripes<false>>();
@@ -358,15 +319,7 @@ fn main() {
         black_box(next_id());
     });
     let (producers, mut consumer) = ours(Fences::detect());
-    let ticket = producers
-        .try_push(
-            Header {
-                id: next_id(),
-                stream: 0,
-            },
-            b"",
-        )
-        .expect("room");
+    let ticket = producers.try_push(Header { id: next_id(), stream: 0 }, b"").expect("room");
     consumer.drain(DrainLimit::NONE).finish();
     single("passed", || {
         black_box(producers.passed(black_box(ticket)));
@@ -384,12 +337,6 @@ fn main() {
     single("wake of nobody", || consumer.wake());
     let bell = Doorbell::new();
     single("rest with work", || {
-        black_box(bell.rest(
-            Rest {
-                looks: 0,
-                ..Rest::default()
-            },
-            || true,
-        ));
+        black_box(bell.rest(Rest { looks: 0, ..Rest::default() }, || true));
     });
 }

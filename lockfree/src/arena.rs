@@ -38,29 +38,19 @@ impl ArenaPool {
     /// When `count` is zero.
     pub fn new(count: usize, bytes_kept_max: usize) -> ArenaPool {
         assert!(count > 0, "an arena pool keeps at least one arena");
-        ArenaPool {
-            pool: Arc::new(Pool {
-                shelf: Shelf::new(count),
-                bytes_kept_max,
-            }),
-        }
+        ArenaPool { pool: Arc::new(Pool { shelf: Shelf::new(count), bytes_kept_max }) }
     }
 
     /// An arena with nothing in it.
     pub fn take(&self) -> Arena {
         let bump = self.pool.shelf.take().unwrap_or_default();
-        Arena {
-            bump: ManuallyDrop::new(bump),
-            pool: Arc::clone(&self.pool),
-        }
+        Arena { bump: ManuallyDrop::new(bump), pool: Arc::clone(&self.pool) }
     }
 }
 
 impl std::fmt::Debug for ArenaPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ArenaPool")
-            .field("bytes_kept_max", &self.pool.bytes_kept_max)
-            .finish_non_exhaustive()
+        f.debug_struct("ArenaPool").field("bytes_kept_max", &self.pool.bytes_kept_max).finish_non_exhaustive()
     }
 }
 
@@ -100,8 +90,6 @@ impl Drop for Arena {
 
 impl std::fmt::Debug for Arena {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Arena")
-            .field("allocated_bytes", &self.bump.allocated_bytes())
-            .finish_non_exhaustive()
+        f.debug_struct("Arena").field("allocated_bytes", &self.bump.allocated_bytes()).finish_non_exhaustive()
     }
 }

@@ -44,27 +44,15 @@ impl<'a, H: Copy + Send + 'static, S: Sink> Claim<'a, H, S> {
     #[inline(always)]
     pub(crate) fn new(inside: Inside<'a>, bytes_max: usize) -> Result<Self, PushError> {
         let place = inside.place::<H>(bytes_max)?;
-        let payload = inside
-            .ring()
-            .storage
-            .at(place.start + payload_offset::<H>() as u64);
+        let payload = inside.ring().storage.at(place.start + payload_offset::<H>() as u64);
         #[cfg(lockfree_loom)]
         if !crate::sync::step::CLAIM_LEAVES_NOTHING.is_taken() {
             // The twin moves the tail when it claims. SAFETY: none; the model must notice.
             unsafe {
-                inside
-                    .ring()
-                    .commit::<S>(place, place.start + crate::record::stride::<H>(bytes_max) as u64)
+                inside.ring().commit::<S>(place, place.start + crate::record::stride::<H>(bytes_max) as u64)
             };
         }
-        Ok(Claim {
-            inside,
-            place,
-            payload,
-            bytes_max,
-            written: 0,
-            _carries: PhantomData,
-        })
+        Ok(Claim { inside, place, payload, bytes_max, written: 0, _carries: PhantomData })
     }
 
     /// Appends `bytes` to the payload.
@@ -75,9 +63,7 @@ impl<'a, H: Copy + Send + 'static, S: Sink> Claim<'a, H, S> {
     #[inline]
     pub fn extend_from_slice(&mut self, bytes: &[u8]) -> Result<(), ClaimExceeded> {
         if bytes.len() > self.remaining() {
-            return Err(ClaimExceeded {
-                bytes_max: self.bytes_max,
-            });
+            return Err(ClaimExceeded { bytes_max: self.bytes_max });
         }
         let at = self.place.start + (payload_offset::<H>() + self.written) as u64;
         self.inside.ring().storage.will_write(at, bytes.len());
@@ -117,12 +103,7 @@ impl<'a, H: Copy + Send + 'static, S: Sink> Claim<'a, H, S> {
     /// Gives the record to the consumer, as long as what was written and no longer.
     #[inline]
     pub fn commit(self, header: H) -> Ticket {
-        let Claim {
-            inside,
-            place,
-            written,
-            ..
-        } = self;
+        let Claim { inside, place, written, .. } = self;
         let head = Head::<S>::message::<H>(written, None);
         // SAFETY: the place was claimed for this header and at least as many bytes, and is ours until the commit.
         unsafe { write_front(&inside.ring().storage, place.start, head, header) };

@@ -47,30 +47,14 @@ pub struct DrainLimit {
 
 impl DrainLimit {
     /// Everything that is there.
-    pub const NONE: DrainLimit = DrainLimit {
-        records: usize::MAX,
-        bytes: usize::MAX,
-    };
+    pub const NONE: DrainLimit = DrainLimit { records: usize::MAX, bytes: usize::MAX };
 }
 
 impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        let cursors = core
-            .rings
-            .iter()
-            .map(|_| Cursor {
-                head: 0,
-                filled_to: 0,
-            })
-            .collect();
+        let cursors = core.rings.iter().map(|_| Cursor { head: 0, filled_to: 0 }).collect();
         let spans = Vec::with_capacity(core.rings.len());
-        Consumer {
-            core,
-            cursors,
-            spans,
-            first: 0,
-            _carries: PhantomData,
-        }
+        Consumer { core, cursors, spans, first: 0, _carries: PhantomData }
     }
 
     /// Borrows the oldest records of every ring, each ring's in order, shared out fairly between the rings.
@@ -107,10 +91,7 @@ impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
                 left.bytes = left.bytes.saturating_sub(taken.bytes);
             }
         }
-        Drained {
-            consumer: self,
-            len: Cell::new(None),
-        }
+        Drained { consumer: self, len: Cell::new(None) }
     }
 
     /// Takes records of one ring until its share is used up, but never more than is left for all; says how much it
@@ -121,10 +102,7 @@ impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
         let is_first = self.spans.is_empty();
         // When even the smallest records could not be too many, all are taken without a look at each.
         let bytes = (filled_to - head) as usize;
-        let all = DrainLimit {
-            records: bytes / stride::<H>(0),
-            bytes,
-        };
+        let all = DrainLimit { records: bytes / stride::<H>(0), bytes };
         if all.bytes <= share.bytes && all.records <= share.records {
             self.hand_out(index, filled_to);
             return all;
@@ -155,11 +133,7 @@ impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
     }
 
     fn hand_out(&mut self, index: usize, to: u64) {
-        self.spans.push(Span {
-            ring: index as u32,
-            from: self.cursors[index].head,
-            to,
-        });
+        self.spans.push(Span { ring: index as u32, from: self.cursors[index].head, to });
         if !step::FREE_AT_FINISH.is_taken() {
             self.core.rings[index].free(to);
         }
@@ -167,11 +141,7 @@ impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
 
     /// Whether nothing waits to be drained. Records that were drained but not finished still wait.
     pub fn is_empty(&self) -> bool {
-        self.core
-            .rings
-            .iter()
-            .zip(&self.cursors)
-            .all(|(ring, cursor)| ring.filled_to() == cursor.head)
+        self.core.rings.iter().zip(&self.cursors).all(|(ring, cursor)| ring.filled_to() == cursor.head)
     }
 
     /// Whether the rings were closed and everything that was accepted has been finished: nothing will ever come.
@@ -216,9 +186,7 @@ impl<H, S: Sink> Drop for Consumer<H, S> {
 
 impl<H, S: Sink> std::fmt::Debug for Consumer<H, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Consumer")
-            .field("rings", &self.cursors.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Consumer").field("rings", &self.cursors.len()).finish_non_exhaustive()
     }
 }
 
@@ -263,9 +231,7 @@ impl<H: Copy + Send + 'static, S: Sink> Drained<'_, H, S> {
     ///
     /// Wakes nobody; see [`Consumer::wake`].
     pub fn finish(self) {
-        let Consumer {
-            core, cursors, spans, ..
-        } = self.consumer;
+        let Consumer { core, cursors, spans, .. } = self.consumer;
         for span in spans.drain(..) {
             let ring = &core.rings[span.ring as usize];
             // Until here somebody may have been looking.
@@ -289,9 +255,7 @@ impl<'d, H: Copy + Send + 'static, S: Sink> IntoIterator for &'d Drained<'_, H, 
 
 impl<H: Copy + Send + 'static, S: Sink> std::fmt::Debug for Drained<'_, H, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Drained")
-            .field("len", &self.len.get())
-            .finish_non_exhaustive()
+        f.debug_struct("Drained").field("len", &self.len.get()).finish_non_exhaustive()
     }
 }
 
@@ -327,10 +291,7 @@ impl<'d, H: Copy + Send + 'static, S: Sink> Iterator for Records<'d, H, S> {
             self.storage.will_read(self.at, stride);
             self.at += stride as u64;
             if !head.is_padding() {
-                let ticket = Ticket {
-                    ring: self.ring,
-                    position: self.at,
-                };
+                let ticket = Ticket { ring: self.ring, position: self.at };
                 // SAFETY: as above, and it is no padding.
                 return Some(unsafe { Record::new(place, ticket) });
             }
@@ -340,9 +301,6 @@ impl<'d, H: Copy + Send + 'static, S: Sink> Iterator for Records<'d, H, S> {
 
 impl<H, S: Sink> std::fmt::Debug for Records<'_, H, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Records")
-            .field("ring", &self.ring)
-            .field("at", &self.at)
-            .finish_non_exhaustive()
+        f.debug_struct("Records").field("ring", &self.ring).field("at", &self.at).finish_non_exhaustive()
     }
 }

@@ -57,11 +57,7 @@ pub struct Rest {
 
 impl Default for Rest {
     fn default() -> Self {
-        Rest {
-            looks: 4,
-            pause: Duration::from_micros(2),
-            until: None,
-        }
+        Rest { looks: 4, pause: Duration::from_micros(2), until: None }
     }
 }
 
@@ -78,9 +74,7 @@ impl Doorbell {
     pub fn with_fences(fences: Fences) -> Doorbell {
         let is_certain = fences == Fences::Symmetric || cfg!(lockfree_loom);
         let fences = if is_certain { fences } else { Fences::detect() };
-        Doorbell {
-            bell: Arc::new(Bell::new(fences)),
-        }
+        Doorbell { bell: Arc::new(Bell::new(fences)) }
     }
 
     /// Gets the consumer up; if it is awake, its next rest ends at once.
@@ -135,11 +129,7 @@ impl Doorbell {
     ///
     /// When polled while another thread or task rests on the same bell.
     pub fn rested<F: FnMut() -> bool>(&self, is_there_work: F) -> Rested<'_, F> {
-        Rested {
-            bell: &self.bell,
-            is_there_work,
-            is_seated: false,
-        }
+        Rested { bell: &self.bell, is_there_work, is_seated: false }
     }
 
     /// The fences in use.
@@ -186,9 +176,7 @@ impl<F> Drop for Rested<'_, F> {
 
 impl<F> std::fmt::Debug for Rested<'_, F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rested")
-            .field("is_seated", &self.is_seated)
-            .finish_non_exhaustive()
+        f.debug_struct("Rested").field("is_seated", &self.is_seated).finish_non_exhaustive()
     }
 }
 
@@ -262,9 +250,7 @@ impl Bell {
 
     fn stand_up(&self) {
         // A ring that nobody has answered stays for the next rest.
-        let _ = self
-            .state
-            .compare_exchange(RESTING, AWAKE, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.state.compare_exchange(RESTING, AWAKE, Ordering::Relaxed, Ordering::Relaxed);
         let left = self.sleeper.lock().take();
         drop(left);
         self.seat.store(false, Ordering::Relaxed);
@@ -274,10 +260,7 @@ impl Bell {
         if step::BELL_WAKER_FIRST.is_taken() {
             self.leave_waker(waker);
         }
-        match self
-            .state
-            .compare_exchange(AWAKE, RESTING, Ordering::Relaxed, Ordering::Relaxed)
-        {
+        match self.state.compare_exchange(AWAKE, RESTING, Ordering::Relaxed, Ordering::Relaxed) {
             Err(RUNG) => return Poll::Ready(self.get_up(Woken::Rung)),
             // Still the same rest: since its fence every producer sees it.
             Err(_) => {}

@@ -28,31 +28,19 @@ impl Edge {
     /// The ordering of the giving side.
     #[inline(always)]
     pub(crate) fn release(self) -> Ordering {
-        if self.is_weak(End::Gives) {
-            Ordering::Relaxed
-        } else {
-            Ordering::Release
-        }
+        if self.is_weak(End::Gives) { Ordering::Relaxed } else { Ordering::Release }
     }
 
     /// The ordering of the taking side.
     #[inline(always)]
     pub(crate) fn acquire(self) -> Ordering {
-        if self.is_weak(End::Takes) {
-            Ordering::Relaxed
-        } else {
-            Ordering::Acquire
-        }
+        if self.is_weak(End::Takes) { Ordering::Relaxed } else { Ordering::Acquire }
     }
 
     /// The ordering of a store that gives for two edges at once.
     #[inline(always)]
     pub(crate) fn release_both(self, other: Edge) -> Ordering {
-        if other.is_weak(End::Gives) {
-            Ordering::Relaxed
-        } else {
-            self.release()
-        }
+        if other.is_weak(End::Gives) { Ordering::Relaxed } else { self.release() }
     }
 
     /// The full fence of one side of a handshake in which each side writes first and looks afterwards.

@@ -22,10 +22,7 @@ impl fmt::Display for PushError {
             PushError::Full => f.write_str("the ring is full: wait for room, or make it larger"),
             PushError::Closed => f.write_str("the ring is closed and takes no more messages"),
             PushError::TooLarge { bytes_max } => {
-                write!(
-                    f,
-                    "the message is larger than the {bytes_max} bytes that a ring of this size takes"
-                )
+                write!(f, "the message is larger than the {bytes_max} bytes that a ring of this size takes")
             }
         }
     }
@@ -44,9 +41,7 @@ pub struct Rejected<M> {
 
 impl<M> fmt::Debug for Rejected<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rejected")
-            .field("reason", &self.reason)
-            .finish_non_exhaustive()
+        f.debug_struct("Rejected").field("reason", &self.reason).finish_non_exhaustive()
     }
 }
 
@@ -67,11 +62,7 @@ pub struct NoRing {
 
 impl fmt::Display for NoRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "all {} publisher rings are in use: end a publisher, or allow more",
-            self.publishers_max
-        )
+        write!(f, "all {} publisher rings are in use: end a publisher, or allow more", self.publishers_max)
     }
 }
 
@@ -98,11 +89,7 @@ pub struct ClaimExceeded {
 
 impl fmt::Display for ClaimExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "more bytes were written than the {} that were claimed",
-            self.bytes_max
-        )
+        write!(f, "more bytes were written than the {} that were claimed", self.bytes_max)
     }
 }
 
@@ -138,11 +125,7 @@ impl fmt::Display for ConfigError {
             ),
             ConfigError::NoStripes => f.write_str("no stripes: give the rings at least one"),
             ConfigError::TooManyRings { asked } => {
-                write!(
-                    f,
-                    "{asked} rings: at most {} can be told apart",
-                    crate::rings::RINGS_MAX
-                )
+                write!(f, "{asked} rings: at most {} can be told apart", crate::rings::RINGS_MAX)
             }
         }
     }

@@ -58,15 +58,7 @@ pub struct Answered<'a> {
 
 impl<'a> Answered<'a> {
     pub(crate) fn new(core: Handle<'a>, ring: u32, position: u64) -> Self {
-        Answered {
-            wait: Wait {
-                core,
-                ring,
-                position,
-                reason: Reason::Answer,
-                serial: None,
-            },
-        }
+        Answered { wait: Wait { core, ring, position, reason: Reason::Answer, serial: None } }
     }
 }
 
@@ -95,16 +87,7 @@ impl<'a> Room<'a> {
     pub(crate) fn new(core: Handle<'a>, ring: u32) -> Self {
         // The ring was not empty when it refused, so its head will move on from where it stood then.
         let position = core.rings[ring as usize].refused_at() + 1;
-        Room {
-            wait: Wait {
-                core,
-                ring,
-                position,
-                reason: Reason::Room,
-                serial: None,
-            },
-            has_yielded: false,
-        }
+        Room { wait: Wait { core, ring, position, reason: Reason::Room, serial: None }, has_yielded: false }
     }
 }
 
@@ -190,11 +173,7 @@ impl Wait<'_> {
             Reason::Room => self.core.is_closed().then_some(Ok(())),
             Reason::Answer if !self.core.is_consumer_gone() => None,
             // The consumer may have answered just before it went.
-            Reason::Answer => Some(if ring.horizon() >= self.position {
-                Ok(())
-            } else {
-                Err(ConsumerGone)
-            }),
+            Reason::Answer => Some(if ring.horizon() >= self.position { Ok(()) } else { Err(ConsumerGone) }),
         }
     }
 
@@ -209,13 +188,7 @@ impl Wait<'_> {
         }
         list.serial += 1;
         let serial = list.serial;
-        list.waiting.insert(
-            (self.position, serial),
-            Waiter {
-                reason: self.reason,
-                waker: waker.clone(),
-            },
-        );
+        list.waiting.insert((self.position, serial), Waiter { reason: self.reason, waker: waker.clone() });
         waiters.count_is(&list);
         self.serial = Some(serial);
     }
@@ -273,13 +246,7 @@ const WOKEN_AT_ONCE: usize = 32;
 
 impl Waiters {
     pub(crate) fn new() -> Waiters {
-        Waiters {
-            count: AtomicU32::new(0),
-            list: Mutex::new(List {
-                serial: 0,
-                waiting: BTreeMap::new(),
-            }),
-        }
+        Waiters { count: AtomicU32::new(0), list: Mutex::new(List { serial: 0, waiting: BTreeMap::new() }) }
     }
 
     /// How many wait now.
@@ -303,10 +270,7 @@ impl Waiters {
     /// Wakes all who wait for room.
     pub(crate) fn wake_room(&self) {
         self.wake_where(|list| {
-            list.waiting
-                .extract_if(.., |_, waiter| waiter.reason == Reason::Room)
-                .next()
-                .map(|(_, w)| w)
+            list.waiting.extract_if(.., |_, waiter| waiter.reason == Reason::Room).next().map(|(_, w)| w)
         });
     }
 

@@ -130,10 +130,7 @@ mod os {
     pub(super) fn milliseconds() -> u64 {
         #[cfg(target_os = "linux")]
         {
-            let mut now = libc::timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            };
+            let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
             // SAFETY: `now` is a timespec that the call may write to.
             let failed = unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &raw mut now) };
             if failed == 0 && now.tv_sec >= 0 {
@@ -195,21 +192,14 @@ mod tests {
 
     #[test]
     fn an_id_says_when_its_block_was_begun() {
-        let now = || {
-            std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap()
-                .as_millis() as u64
-        };
+        let now =
+            || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
         let before = now();
         let id = std::thread::spawn(next_id).join().unwrap();
         let after = now();
         let said = (id.get() >> 80) as u64;
         // The coarse clock may be a tick behind the fine one.
-        assert!(
-            (before - 20..=after).contains(&said),
-            "{said} is not in {before}..={after}"
-        );
+        assert!((before - 20..=after).contains(&said), "{said} is not in {before}..={after}");
     }
 
     #[test]
@@ -229,10 +219,7 @@ mod tests {
         let threads: Vec<_> = (0..4)
             .map(|_| std::thread::spawn(move || (0..count).map(|_| next_id()).collect::<Vec<_>>()))
             .collect();
-        let ids: Vec<_> = threads
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap())
-            .collect();
+        let ids: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
         let different: HashSet<_> = ids.iter().collect();
         assert_eq!(different.len(), 4 * count);
     }
@@ -293,14 +280,8 @@ mod tests {
         // SAFETY: waits for our own child and stores no status.
         unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
         let theirs = NonZeroU128::new(u128::from_ne_bytes(theirs)).unwrap();
-        assert!(
-            stamp(theirs) > stamp(before),
-            "the child began a block of its own"
-        );
-        assert!(
-            stamp(ours) == stamp(before) || ours.get() & 0xFF == 0,
-            "the parent went on with its block"
-        );
+        assert!(stamp(theirs) > stamp(before), "the child began a block of its own");
+        assert!(stamp(ours) == stamp(before) || ours.get() & 0xFF == 0, "the parent went on with its block");
         assert_ne!(ours, theirs);
     }
 }

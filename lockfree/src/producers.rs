@@ -21,10 +21,7 @@ pub struct Producers<H, S: Sink> {
 
 impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Producers {
-            core,
-            _carries: PhantomData,
-        }
+        Producers { core, _carries: PhantomData }
     }
 
     /// Copies `payload` into a ring.
@@ -89,16 +86,10 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
         let empty = own.iter().position(|ring| ring.looks_empty() && ring.try_own());
         let found = empty.or_else(|| own.iter().position(|ring| ring.try_own()));
         let Some(index) = found else {
-            return Err(NoRing {
-                publishers_max: own.len(),
-            });
+            return Err(NoRing { publishers_max: own.len() });
         };
         let ring = (stripes + index) as u32;
-        Ok(Publisher {
-            core: Arc::clone(&self.core),
-            ring,
-            _carries: PhantomData,
-        })
+        Ok(Publisher { core: Arc::clone(&self.core), ring, _carries: PhantomData })
     }
 
     /// Waits until the ring that refused this thread's last push has room again, or the rings are closed.
@@ -180,10 +171,7 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
 
 impl<H, S: Sink> Clone for Producers<H, S> {
     fn clone(&self) -> Self {
-        Producers {
-            core: Arc::clone(&self.core),
-            _carries: PhantomData,
-        }
+        Producers { core: Arc::clone(&self.core), _carries: PhantomData }
     }
 }
 
@@ -290,9 +278,7 @@ impl<H, S: Sink> Drop for Publisher<H, S> {
 
 impl<H, S: Sink> std::fmt::Debug for Publisher<H, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Publisher")
-            .field("ring", &self.ring)
-            .finish_non_exhaustive()
+        f.debug_struct("Publisher").field("ring", &self.ring).finish_non_exhaustive()
     }
 }
 

@@ -83,11 +83,7 @@ impl<'a, H: Copy + Send + 'static, S: Sink> Record<'a, H, S> {
     /// while `'a` lasts.
     #[inline(always)]
     pub(crate) unsafe fn new(head: NonNull<Head<S>>, ticket: Ticket) -> Self {
-        Record {
-            head,
-            ticket,
-            _borrow: PhantomData,
-        }
+        Record { head, ticket, _borrow: PhantomData }
     }
 
     /// The header that the record was pushed with.
@@ -191,20 +187,12 @@ impl<S: Sink> Head<S> {
     /// A record that only fills so many bytes, a multiple of the unit.
     pub(crate) fn padding(fills: usize) -> Self {
         const { Self::IS_ONE_UNIT };
-        Head {
-            visit: None,
-            bytes: 0,
-            mark: fills as u32 | PADDING,
-        }
+        Head { visit: None, bytes: 0, mark: fills as u32 | PADDING }
     }
 
     #[inline(always)]
     pub(crate) fn message<H>(bytes: usize, visit: Option<VisitFn<S>>) -> Self {
-        Head {
-            visit,
-            bytes: bytes as u32,
-            mark: stride::<H>(bytes) as u32,
-        }
+        Head { visit, bytes: bytes as u32, mark: stride::<H>(bytes) as u32 }
     }
 
     /// From this record's beginning to the next one's.
@@ -234,22 +222,13 @@ pub(crate) const fn payload_offset<H>() -> usize {
 /// The header must be something that a ring can hold.
 pub(crate) const fn assert_header<H>() {
     assert!(!std::mem::needs_drop::<H>(), "a record header must own nothing");
-    assert!(
-        align_of::<H>() <= UNIT,
-        "a record header is aligned to 16 bytes at most"
-    );
+    assert!(align_of::<H>() <= UNIT, "a record header is aligned to 16 bytes at most");
 }
 
 /// A plain message must be something that a ring can hold.
 pub(crate) const fn assert_plain<M>() {
-    assert!(
-        !std::mem::needs_drop::<M>(),
-        "a message that owns memory is pushed as bytes, not plain"
-    );
-    assert!(
-        align_of::<M>() <= UNIT,
-        "a plain message is aligned to 16 bytes at most"
-    );
+    assert!(!std::mem::needs_drop::<M>(), "a message that owns memory is pushed as bytes, not plain");
+    assert!(align_of::<M>() <= UNIT, "a plain message is aligned to 16 bytes at most");
 }
 
 /// # Safety

@@ -64,9 +64,7 @@ impl Ring {
                 refused_at: AtomicU64::new(0),
                 head_seen: UnsafeCell::new(0),
             }),
-            consumer: CachePadded::new(ConsumerLine {
-                head: AtomicU64::new(0),
-            }),
+            consumer: CachePadded::new(ConsumerLine { head: AtomicU64::new(0) }),
             waiters: CachePadded::new(Waiters::new()),
         }
     }
@@ -106,11 +104,7 @@ impl Ring {
         // Relaxed: the caller is inside, so it or the one it entered after wrote it.
         let tail = self.producer.tail.load(Ordering::Relaxed);
         let before_wrap = bytes - (tail & (bytes - 1));
-        let start = if need as u64 > before_wrap {
-            tail + before_wrap
-        } else {
-            tail
-        };
+        let start = if need as u64 > before_wrap { tail + before_wrap } else { tail };
         let end = start + need as u64;
         let fits = self.producer.head_seen.with_mut(|seen| {
             // SAFETY: `head_seen` belongs to whoever is inside, which is the caller.
@@ -162,9 +156,7 @@ impl Ring {
         let owned = &self.producer.owned;
         // Acquire publisher.ended: pairs with the release in `disown`; the tail and `head_seen` of the one before.
         let acquire = edge::PUBLISHER_ENDED.acquire();
-        owned
-            .compare_exchange(NOBODY, SOMEBODY, acquire, Ordering::Relaxed)
-            .is_ok()
+        owned.compare_exchange(NOBODY, SOMEBODY, acquire, Ordering::Relaxed).is_ok()
     }
 
     /// Gives the ring back, with whatever the consumer has not drained yet.

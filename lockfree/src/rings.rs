@@ -30,11 +30,7 @@ pub struct RingsConfig {
 
 impl Default for RingsConfig {
     fn default() -> Self {
-        RingsConfig {
-            stripes: 4,
-            publishers_max: 16,
-            ring_bytes: 256 * 1024,
-        }
+        RingsConfig { stripes: 4, publishers_max: 16, ring_bytes: 256 * 1024 }
     }
 }
 
@@ -74,17 +70,10 @@ pub fn rings<H: Copy + Send + 'static, S: Sink>(
     bell: &Doorbell,
 ) -> Result<Ends<H, S>, ConfigError> {
     const { assert_header::<H>() };
-    let RingsConfig {
-        stripes,
-        publishers_max,
-        ring_bytes,
-    } = config;
+    let RingsConfig { stripes, publishers_max, ring_bytes } = config;
     let bytes_min = (2 * stride::<H>(1)).next_power_of_two();
     if !ring_bytes.is_power_of_two() || !(bytes_min..=RING_BYTES_MAX).contains(&ring_bytes) {
-        return Err(ConfigError::RingBytes {
-            asked: ring_bytes,
-            bytes_min,
-        });
+        return Err(ConfigError::RingBytes { asked: ring_bytes, bytes_min });
     }
     if stripes == 0 {
         return Err(ConfigError::NoStripes);
@@ -160,11 +149,7 @@ impl Core {
             }
             spin();
         }
-        Err(if self.is_closed() {
-            PushError::Closed
-        } else {
-            PushError::Full
-        })
+        Err(if self.is_closed() { PushError::Closed } else { PushError::Full })
     }
 
     /// Enters a ring that the caller owns.
@@ -252,18 +237,9 @@ impl<'a> Inside<'a> {
     /// The caller has entered `ring`.
     #[inline(always)]
     fn new(core: &'a Core, ring: &'a Ring, index: u32) -> Result<Self, PushError> {
-        let inside = Inside {
-            core,
-            ring,
-            index,
-            has_committed: false,
-        };
+        let inside = Inside { core, ring, index, has_committed: false };
         core.fences.light(edge::CLOSE_SEEN);
-        if step::CLOSE_LOOK.is_taken() && core.is_closed() {
-            Err(PushError::Closed)
-        } else {
-            Ok(inside)
-        }
+        if step::CLOSE_LOOK.is_taken() && core.is_closed() { Err(PushError::Closed) } else { Ok(inside) }
     }
 
     #[inline(always)]
@@ -294,10 +270,7 @@ impl<'a> Inside<'a> {
         // SAFETY: passed on from the caller.
         unsafe { self.ring.commit::<S>(place, position) };
         self.has_committed = true;
-        Ticket {
-            ring: self.index,
-            position,
-        }
+        Ticket { ring: self.index, position }
     }
 }
 

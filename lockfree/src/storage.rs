@@ -31,10 +31,7 @@ unsafe impl Sync for Storage {}
 impl Storage {
     /// Reserves `bytes`, a power of two of at least one unit.
     pub(crate) fn reserve(bytes: usize) -> Storage {
-        assert!(
-            bytes.is_power_of_two() && bytes >= UNIT,
-            "ring bytes are checked by RingsConfig"
-        );
+        assert!(bytes.is_power_of_two() && bytes >= UNIT, "ring bytes are checked by RingsConfig");
         let layout = Storage::layout(bytes);
         // SAFETY: the layout's size is not zero.
         #[cfg(not(lockfree_loom))]
@@ -43,16 +40,12 @@ impl Storage {
         // SAFETY: the layout's size is not zero.
         #[cfg(lockfree_loom)]
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
-        let Some(base) = NonNull::new(base) else {
-            handle_alloc_error(layout)
-        };
+        let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
         Storage {
             base,
             bytes,
             #[cfg(lockfree_loom)]
-            shadow: (0..bytes / UNIT)
-                .map(|_| crate::sync::UnsafeCell::new(()))
-                .collect(),
+            shadow: (0..bytes / UNIT).map(|_| crate::sync::UnsafeCell::new(())).collect(),
         }
     }
 
@@ -78,8 +71,7 @@ impl Storage {
     #[track_caller]
     pub(crate) fn will_write(&self, at: u64, bytes: usize) {
         #[cfg(lockfree_loom)]
-        self.units(at, bytes)
-            .for_each(|unit| self.shadow[unit].with_mut(|_| ()));
+        self.units(at, bytes).for_each(|unit| self.shadow[unit].with_mut(|_| ()));
         let _ = (at, bytes);
     }
 
@@ -88,8 +80,7 @@ impl Storage {
     #[track_caller]
     pub(crate) fn will_read(&self, at: u64, bytes: usize) {
         #[cfg(lockfree_loom)]
-        self.units(at, bytes)
-            .for_each(|unit| self.shadow[unit].with(|_| ()));
+        self.units(at, bytes).for_each(|unit| self.shadow[unit].with(|_| ()));
         let _ = (at, bytes);
     }
 

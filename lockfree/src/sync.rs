@@ -171,9 +171,7 @@ mod machine {
 
         pub(crate) fn new(count: usize) -> Self {
             Shelf {
-                slots: (0..count)
-                    .map(|_| (AtomicU32::new(Self::EMPTY), UnsafeCell::new(None)))
-                    .collect(),
+                slots: (0..count).map(|_| (AtomicU32::new(Self::EMPTY), UnsafeCell::new(None))).collect(),
             }
         }
 
@@ -189,10 +187,7 @@ mod machine {
         }
 
         pub(crate) fn put(&self, value: T) {
-            if let Some((state, place)) = self
-                .slots
-                .iter()
-                .find(|(state, _)| Self::seize(state, Self::EMPTY))
+            if let Some((state, place)) = self.slots.iter().find(|(state, _)| Self::seize(state, Self::EMPTY))
             {
                 // SAFETY: as above.
                 place.with_mut(|place| unsafe { *place = Some(value) });
@@ -210,9 +205,7 @@ mod machine {
                 }
                 return found;
             }
-            state
-                .compare_exchange(from, Self::BUSY, acquire, Ordering::Relaxed)
-                .is_ok()
+            state.compare_exchange(from, Self::BUSY, acquire, Ordering::Relaxed).is_ok()
         }
     }
 

@@ -36,18 +36,12 @@ fn nobody_goes_past_sync_rs_to_the_primitives() {
         }
         looked_at += 1;
         let text = fs::read_to_string(&path).unwrap();
-        for (number, line) in text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        for (number, line) in
+            text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
         {
             // An ordering stronger than Relaxed has a name, and the name stands where the ordering is needed.
-            let bare = ["Ordering::Acquire", "Ordering::Release"]
-                .iter()
-                .find(|bare| line.contains(**bare));
-            let door = BEHIND_THE_DOOR
-                .iter()
-                .find(|(primitive, _)| line.contains(primitive));
+            let bare = ["Ordering::Acquire", "Ordering::Release"].iter().find(|bare| line.contains(**bare));
+            let door = BEHIND_THE_DOOR.iter().find(|(primitive, _)| line.contains(primitive));
             if let Some((primitive, instead)) = door {
                 past.push(format!("{name}:{}: {primitive}: use {instead}", number + 1));
             }

@@ -12,18 +12,10 @@ use std::time::{Duration, Instant};
 use whizbang_lockfree::*;
 
 /// Small, because Miri keeps books of every byte.
-const SMALL: RingsConfig = RingsConfig {
-    stripes: 2,
-    publishers_max: 0,
-    ring_bytes: 1024,
-};
+const SMALL: RingsConfig = RingsConfig { stripes: 2, publishers_max: 0, ring_bytes: 1024 };
 
 /// Parks at once, so that every test goes through the last step.
-const AT_ONCE: Rest = Rest {
-    looks: 0,
-    pause: Duration::ZERO,
-    until: None,
-};
+const AT_ONCE: Rest = Rest { looks: 0, pause: Duration::ZERO, until: None };
 
 #[test]
 fn a_ring_while_awake_ends_the_next_rest_and_only_that() {
@@ -31,10 +23,7 @@ fn a_ring_while_awake_ends_the_next_rest_and_only_that() {
     bell.ring();
     bell.ring();
     assert_eq!(bell.rest(AT_ONCE, || false), Woken::Rung);
-    let rest = Rest {
-        until: Some(Instant::now()),
-        ..AT_ONCE
-    };
+    let rest = Rest { until: Some(Instant::now()), ..AT_ONCE };
     assert_eq!(bell.rest(rest, || false), Woken::TimedOut);
 }
 
@@ -42,16 +31,7 @@ fn a_ring_while_awake_ends_the_next_rest_and_only_that() {
 fn a_rest_ends_at_its_bound_and_not_before() {
     let bell = Doorbell::new();
     let until = Instant::now() + Duration::from_millis(20);
-    assert_eq!(
-        bell.rest(
-            Rest {
-                until: Some(until),
-                ..Rest::default()
-            },
-            || false
-        ),
-        Woken::TimedOut
-    );
+    assert_eq!(bell.rest(Rest { until: Some(until), ..Rest::default() }, || false), Woken::TimedOut);
     assert!(Instant::now() >= until);
 }
 
@@ -113,11 +93,7 @@ fn a_second_sleeper_is_refused() {
 /// One message at a time there and back: whichever wake-up is lost, both sides sleep for ever.
 fn ping_pong(fences: Fences, rounds: u32, rest: Rest) {
     let bell = Doorbell::with_fences(fences);
-    let config = RingsConfig {
-        stripes: 1,
-        publishers_max: 1,
-        ring_bytes: 128,
-    };
+    let config = RingsConfig { stripes: 1, publishers_max: 1, ring_bytes: 128 };
     let (producers, mut consumer) = rings::<u32, NoSink>(config, &bell).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -154,11 +130,7 @@ fn no_wake_up_is_lost_with_symmetric_fences() {
 
 #[test]
 fn no_wake_up_is_lost_when_the_consumer_looks_a_few_times_first() {
-    ping_pong(
-        Fences::detect(),
-        if cfg!(miri) { 2 } else { 20_000 },
-        Rest::default(),
-    );
+    ping_pong(Fences::detect(), if cfg!(miri) { 2 } else { 20_000 }, Rest::default());
 }
 
 #[test]

@@ -65,12 +65,8 @@ fn after_warm_up_nothing_on_the_way_allocates() {
     let mut sum = 0;
     let mut round = || {
         for n in 0..100 {
-            producers
-                .try_push_plain::<_, Add>(next_id().get(), [n; 8])
-                .unwrap();
-            publisher
-                .try_push_plain::<_, Add>(next_id().get(), [n; 8])
-                .unwrap();
+            producers.try_push_plain::<_, Add>(next_id().get(), [n; 8]).unwrap();
+            publisher.try_push_plain::<_, Add>(next_id().get(), [n; 8]).unwrap();
             producers.try_push(0, b"bytes").unwrap();
             let mut claim = publisher.try_claim(64).unwrap();
             claim.extend_from_slice(b"in place").unwrap();
@@ -88,22 +84,9 @@ fn after_warm_up_nothing_on_the_way_allocates() {
         batch.finish();
         consumer.wake();
         drop(arena);
-        assert!(
-            pin!(producers.answered(last))
-                .poll(&mut Context::from_waker(Waker::noop()))
-                .is_ready()
-        );
+        assert!(pin!(producers.answered(last)).poll(&mut Context::from_waker(Waker::noop())).is_ready());
         consumer.drain(DrainLimit::NONE).finish();
-        assert_eq!(
-            bell.rest(
-                Rest {
-                    looks: 0,
-                    ..Rest::default()
-                },
-                || true
-            ),
-            Woken::Work
-        );
+        assert_eq!(bell.rest(Rest { looks: 0, ..Rest::default() }, || true), Woken::Work);
     };
     round();
     // A chunk of the arena's grows until one holds a batch; then it stays.
@@ -114,16 +97,10 @@ fn after_warm_up_nothing_on_the_way_allocates() {
 
 #[test]
 fn a_refusal_allocates_nothing() {
-    let config = RingsConfig {
-        ring_bytes: 1024,
-        ..RingsConfig::default()
-    };
+    let config = RingsConfig { ring_bytes: 1024, ..RingsConfig::default() };
     let (producers, _consumer) = rings::<(), Sum>(config, &Doorbell::new()).unwrap();
     while producers.try_push_plain::<_, Add>((), [0; 8]).is_ok() {}
-    assert_eq!(
-        allocations(|| assert!(producers.try_push_plain::<_, Add>((), [0; 8]).is_err())),
-        0
-    );
+    assert_eq!(allocations(|| assert!(producers.try_push_plain::<_, Add>((), [0; 8]).is_err())), 0);
 }
 
 /// Bytes of this process that lie in memory.
@@ -137,11 +114,7 @@ fn resident_bytes() -> usize {
 #[cfg(target_os = "linux")]
 fn a_ring_that_nobody_fills_takes_no_memory() {
     let before = resident_bytes();
-    let config = RingsConfig {
-        stripes: 8,
-        publishers_max: 56,
-        ring_bytes: 4 << 20,
-    };
+    let config = RingsConfig { stripes: 8, publishers_max: 56, ring_bytes: 4 << 20 };
     let (producers, mut consumer) = rings::<(), Sum>(config, &Doorbell::new()).unwrap();
     for n in 0..1_000 {
         producers.try_push_plain::<_, Add>((), [n; 8]).unwrap();

@@ -62,11 +62,7 @@ impl Plain {
     fn place(&self, bytes: usize) -> Option<u64> {
         let need = stride(bytes);
         let before_wrap = RING_BYTES as u64 - self.tail % RING_BYTES as u64;
-        let start = if need > before_wrap {
-            self.tail + before_wrap
-        } else {
-            self.tail
-        };
+        let start = if need > before_wrap { self.tail + before_wrap } else { self.tail };
         (start + need - self.head <= RING_BYTES as u64).then_some(start)
     }
 }
@@ -91,27 +87,12 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let config = RingsConfig {
-            stripes: 1,
-            publishers_max: 2,
-            ring_bytes: RING_BYTES,
-        };
+        let config = RingsConfig { stripes: 1, publishers_max: 2, ring_bytes: RING_BYTES };
         let (producers, consumer) = rings(config, &Doorbell::new()).unwrap();
-        let publishers = vec![
-            None,
-            Some(producers.publisher().unwrap()),
-            Some(producers.publisher().unwrap()),
-        ];
+        let publishers =
+            vec![None, Some(producers.publisher().unwrap()), Some(producers.publisher().unwrap())];
         let rings = (0..3).map(|_| Plain::default()).collect();
-        World {
-            producers,
-            publishers,
-            consumer,
-            rings,
-            is_closed: false,
-            tickets: Vec::new(),
-            next: 0,
-        }
+        World { producers, publishers, consumer, rings, is_closed: false, tickets: Vec::new(), next: 0 }
     }
 
     /// What a push or a claim of `bytes` must answer, with the ring it goes to.
@@ -152,12 +133,7 @@ impl World {
                     (pushed, expected) => assert_eq!(pushed.unwrap_err(), expected.unwrap_err()),
                 }
             }
-            Operation::Claim {
-                producer,
-                claimed,
-                written,
-                is_committed,
-            } => {
+            Operation::Claim { producer, claimed, written, is_committed } => {
                 let expected = self.expect(producer, claimed);
                 let payload = bytes_of(n, written.min(claimed));
                 let claim = match &mut self.publishers[producer] {
@@ -168,15 +144,10 @@ impl World {
                     (Ok(claim), Ok(_)) => claim,
                     (claim, expected) => return assert_eq!(claim.unwrap_err(), expected.unwrap_err()),
                 };
-                payload
-                    .chunks(7)
-                    .for_each(|part| claim.extend_from_slice(part).unwrap());
+                payload.chunks(7).for_each(|part| claim.extend_from_slice(part).unwrap());
                 if written > claimed {
                     let over = vec![0; written - claimed];
-                    assert_eq!(
-                        claim.extend_from_slice(&over),
-                        Err(ClaimExceeded { bytes_max: claimed })
-                    );
+                    assert_eq!(claim.extend_from_slice(&over), Err(ClaimExceeded { bytes_max: claimed }));
                 }
                 assert_eq!(claim.as_bytes(), payload);
                 if is_committed {
@@ -184,11 +155,9 @@ impl World {
                     self.accepted(producer, ticket, n, payload, expected.unwrap());
                 }
             }
-            Operation::Drain {
-                records,
-                bytes,
-                is_finished,
-            } => self.drain(DrainLimit { records, bytes }, is_finished),
+            Operation::Drain { records, bytes, is_finished } => {
+                self.drain(DrainLimit { records, bytes }, is_finished)
+            }
             Operation::Replace(producer) => {
                 self.publishers[producer] = None;
                 self.publishers[producer] =
@@ -203,10 +172,7 @@ impl World {
             }
         }
         for ticket in &self.tickets {
-            assert_eq!(
-                self.producers.passed(*ticket),
-                ticket.position() <= self.rings[ticket.ring()].head
-            );
+            assert_eq!(self.producers.passed(*ticket), ticket.position() <= self.rings[ticket.ring()].head);
         }
         let is_empty = self.rings.iter().all(|ring| ring.records.is_empty());
         assert_eq!(self.consumer.is_empty(), is_empty);
@@ -228,11 +194,7 @@ impl World {
         }
         assert_eq!(batch.len(), taken.iter().sum::<usize>());
         assert!(batch.len() <= limit.records);
-        assert!(
-            bytes <= limit.bytes || batch.len() == 1,
-            "{bytes} of {}",
-            limit.bytes
-        );
+        assert!(bytes <= limit.bytes || batch.len() == 1, "{bytes} of {}", limit.bytes);
         if waiting && limit.records > 0 && limit.bytes > 0 {
             assert!(!batch.is_empty(), "a drain makes progress");
         }

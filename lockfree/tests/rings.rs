@@ -33,19 +33,12 @@ impl Visit<u64, Log> for Panics {
 type Header = (u64, u32);
 
 fn small() -> (Producers<Header, Log>, Consumer<Header, Log>) {
-    let config = RingsConfig {
-        stripes: 1,
-        publishers_max: 2,
-        ring_bytes: 256,
-    };
+    let config = RingsConfig { stripes: 1, publishers_max: 2, ring_bytes: 256 };
     rings(config, &Doorbell::new()).unwrap()
 }
 
 fn payloads(batch: &Drained<'_, Header, Log>) -> Vec<Vec<u8>> {
-    batch
-        .records()
-        .map(|record| record.bytes().unwrap().to_vec())
-        .collect()
+    batch.records().map(|record| record.bytes().unwrap().to_vec()).collect()
 }
 
 #[test]
@@ -68,9 +61,7 @@ fn a_plain_message_is_looked_at_in_the_way_its_producer_chose() {
     #[allow(dead_code)]
     struct Padded(u8, u64, &'static str);
     let (producers, mut consumer) = small();
-    producers
-        .try_push_plain::<_, AsText>((1, 2), Padded(1, 2, "three"))
-        .unwrap();
+    producers.try_push_plain::<_, AsText>((1, 2), Padded(1, 2, "three")).unwrap();
     producers.try_push_plain::<_, AsText>((2, 2), u128::MAX).unwrap();
     producers.try_push((3, 2), b"bytes").unwrap();
     producers.try_push_plain::<_, AsText>((4, 2), ()).unwrap();
@@ -115,15 +106,8 @@ fn a_full_ring_gives_the_message_back() {
     assert_eq!((back.reason, back.message), (PushError::Full, [pushed; 3]));
     assert_eq!(pushed, 4, "a record of 64 bytes, a ring of 256");
     assert_eq!(producers.try_push((0, 0), b"").unwrap_err(), PushError::Full);
-    consumer
-        .drain(DrainLimit {
-            records: 1,
-            ..DrainLimit::NONE
-        })
-        .finish();
-    producers
-        .try_push_plain::<_, AsText>((9, 0), [9; 3])
-        .expect("one was freed");
+    consumer.drain(DrainLimit { records: 1, ..DrainLimit::NONE }).finish();
+    producers.try_push_plain::<_, AsText>((9, 0), [9; 3]).expect("one was freed");
 }
 
 #[test]
@@ -144,29 +128,16 @@ fn the_largest_record_fits_wherever_the_ring_stands_and_a_larger_one_never() {
     for step in 0..40 {
         producers.try_push((0, 0), &largest[..step % bytes_max]).unwrap();
         consumer.drain(DrainLimit::NONE).finish();
-        producers
-            .try_push((0, 0), &largest)
-            .expect("an empty ring takes it");
+        producers.try_push((0, 0), &largest).expect("an empty ring takes it");
         let batch = consumer.drain(DrainLimit::NONE);
         assert_eq!(payloads(&batch), [&largest[..]]);
         batch.finish();
     }
     let too_large = vec![0; bytes_max + 1];
-    assert_eq!(
-        producers.try_push((0, 0), &too_large).unwrap_err(),
-        PushError::TooLarge { bytes_max }
-    );
-    assert_eq!(
-        producers.try_claim(bytes_max + 1).unwrap_err(),
-        PushError::TooLarge { bytes_max }
-    );
-    let back = producers
-        .try_push_plain::<_, AsText>((0, 0), [1_u8; 400])
-        .unwrap_err();
-    assert_eq!(
-        (back.reason, back.message),
-        (PushError::TooLarge { bytes_max }, [1; 400])
-    );
+    assert_eq!(producers.try_push((0, 0), &too_large).unwrap_err(), PushError::TooLarge { bytes_max });
+    assert_eq!(producers.try_claim(bytes_max + 1).unwrap_err(), PushError::TooLarge { bytes_max });
+    let back = producers.try_push_plain::<_, AsText>((0, 0), [1_u8; 400]).unwrap_err();
+    assert_eq!((back.reason, back.message), (PushError::TooLarge { bytes_max }, [1; 400]));
 }
 
 #[test]
@@ -176,27 +147,14 @@ fn a_claim_is_as_long_as_what_was_written() {
     claim.extend_from_slice(b"not this").unwrap();
     claim.clear();
     write!(claim, "{}-{}", 12, 34).unwrap();
-    assert_eq!(
-        (claim.written(), claim.remaining(), claim.as_bytes()),
-        (5, 15, &b"12-34"[..])
-    );
-    assert_eq!(
-        claim.extend_from_slice(&[0; 16]),
-        Err(ClaimExceeded { bytes_max: 20 })
-    );
-    assert_eq!(
-        claim.write_all(&[0; 16]).unwrap_err().kind(),
-        std::io::ErrorKind::WriteZero
-    );
+    assert_eq!((claim.written(), claim.remaining(), claim.as_bytes()), (5, 15, &b"12-34"[..]));
+    assert_eq!(claim.extend_from_slice(&[0; 16]), Err(ClaimExceeded { bytes_max: 20 }));
+    assert_eq!(claim.write_all(&[0; 16]).unwrap_err().kind(), std::io::ErrorKind::WriteZero);
     claim.clear();
     claim.extend_from_slice(b"12-34").unwrap();
     let first = claim.commit((1, 1));
     let second = producers.try_push((2, 2), b"").unwrap();
-    assert_eq!(
-        second.position() - first.position(),
-        32,
-        "nothing was left between them"
-    );
+    assert_eq!(second.position() - first.position(), 32, "nothing was left between them");
     assert_eq!(payloads(&consumer.drain(DrainLimit::NONE)), [&b"12-34"[..], b""]);
 }
 
@@ -216,11 +174,7 @@ fn a_claim_that_is_dropped_or_whose_encoder_panics_never_was() {
 
 #[test]
 fn a_push_goes_round_a_stripe_that_is_taken() {
-    let config = RingsConfig {
-        stripes: 2,
-        publishers_max: 0,
-        ring_bytes: 1024,
-    };
+    let config = RingsConfig { stripes: 2, publishers_max: 0, ring_bytes: 1024 };
     let (producers, mut consumer) = rings::<Header, Log>(config, &Doorbell::new()).unwrap();
     let claim = producers.try_claim(8).unwrap();
     let beside = producers.try_push((1, 0), b"beside").unwrap();
@@ -229,11 +183,7 @@ fn a_push_goes_round_a_stripe_that_is_taken() {
     assert_eq!(consumer.drain(DrainLimit::NONE).len(), 2);
     let one = producers.try_claim(8).unwrap();
     let two = producers.try_claim(8).unwrap();
-    assert_eq!(
-        producers.try_push((3, 0), b"").unwrap_err(),
-        PushError::Full,
-        "all stripes are taken"
-    );
+    assert_eq!(producers.try_push((3, 0), b"").unwrap_err(), PushError::Full, "all stripes are taken");
     drop((one, two));
     producers.try_push((3, 0), b"").unwrap();
 }
@@ -247,9 +197,7 @@ fn a_publisher_that_ended_leaves_its_ring_to_the_next() {
     let before = first.try_push((1, 0), b"first").unwrap();
     drop((first, second));
     let third = producers.publisher().unwrap();
-    let mut fourth = producers
-        .publisher()
-        .expect("the undrained ring, as no other is left");
+    let mut fourth = producers.publisher().expect("the undrained ring, as no other is left");
     let after = fourth.try_push((2, 0), b"fourth").unwrap();
     assert_eq!(before.ring(), after.ring());
     assert!(before.position() < after.position(), "positions never come again");
@@ -285,17 +233,11 @@ fn after_the_close_nothing_comes_in_and_everything_comes_out() {
     producers.close();
     assert!(producers.is_closed() && publisher.is_closed());
     assert_eq!(publisher.try_push((0, 0), b"").unwrap_err(), PushError::Closed);
-    assert_eq!(
-        producers.clone().try_push((0, 0), b"").unwrap_err(),
-        PushError::Closed
-    );
+    assert_eq!(producers.clone().try_push((0, 0), b"").unwrap_err(), PushError::Closed);
     let back = publisher.try_push_plain::<_, AsText>((0, 0), 5_u8).unwrap_err();
     assert_eq!((back.reason, back.message), (PushError::Closed, 5));
     consumer.drain(DrainLimit::NONE).finish();
-    assert!(
-        consumer.is_empty() && !consumer.is_closed_and_empty(),
-        "a claim from before the close is out"
-    );
+    assert!(consumer.is_empty() && !consumer.is_closed_and_empty(), "a claim from before the close is out");
     assert!(!consumer.has_news());
     claim.commit((2, 0));
     assert!(consumer.has_news());
@@ -306,11 +248,7 @@ fn after_the_close_nothing_comes_in_and_everything_comes_out() {
 
 #[test]
 fn limits_hold_and_rings_take_turns() {
-    let config = RingsConfig {
-        stripes: 1,
-        publishers_max: 3,
-        ring_bytes: 4096,
-    };
+    let config = RingsConfig { stripes: 1, publishers_max: 3, ring_bytes: 4096 };
     let (producers, mut consumer) = rings::<u32, NoSink>(config, &Doorbell::new()).unwrap();
     let mut publishers: Vec<_> = (0..3).map(|_| producers.publisher().unwrap()).collect();
     for n in 0..20 {
@@ -319,49 +257,27 @@ fn limits_hold_and_rings_take_turns() {
         }
     }
     let of_ring = |batch: &Drained<'_, u32, NoSink>, ring| {
-        batch
-            .records()
-            .filter(|record| record.ticket().ring() == ring)
-            .count()
+        batch.records().filter(|record| record.ticket().ring() == ring).count()
     };
-    let batch = consumer.drain(DrainLimit {
-        records: 6,
-        ..DrainLimit::NONE
-    });
+    let batch = consumer.drain(DrainLimit { records: 6, ..DrainLimit::NONE });
     assert_eq!([1, 2, 3].map(|ring| of_ring(&batch, ring)), [2, 2, 2]);
     batch.finish();
     let mut firsts = Vec::new();
     for _ in 0..3 {
-        let batch = consumer.drain(DrainLimit {
-            records: 1,
-            ..DrainLimit::NONE
-        });
+        let batch = consumer.drain(DrainLimit { records: 1, ..DrainLimit::NONE });
         firsts.push(batch.records().next().unwrap().ticket().ring());
         batch.finish();
     }
     firsts.sort_unstable();
     assert_eq!(firsts, [1, 2, 3], "one record at a time still serves every ring");
     let bytes_each = 32;
-    let batch = consumer.drain(DrainLimit {
-        bytes: 5 * bytes_each,
-        ..DrainLimit::NONE
-    });
+    let batch = consumer.drain(DrainLimit { bytes: 5 * bytes_each, ..DrainLimit::NONE });
     assert_eq!(batch.len(), 5);
     drop(batch);
-    let batch = consumer.drain(DrainLimit {
-        bytes: 1,
-        ..DrainLimit::NONE
-    });
+    let batch = consumer.drain(DrainLimit { bytes: 1, ..DrainLimit::NONE });
     assert_eq!(batch.len(), 1, "a record larger than the limit is taken alone");
     drop(batch);
-    assert!(
-        consumer
-            .drain(DrainLimit {
-                records: 0,
-                ..DrainLimit::NONE
-            })
-            .is_empty()
-    );
+    assert!(consumer.drain(DrainLimit { records: 0, ..DrainLimit::NONE }).is_empty());
     let batch = consumer.drain(DrainLimit::NONE);
     assert_eq!(batch.len(), 60 - 9);
     assert_eq!(batch.records().count(), 51);
@@ -370,42 +286,13 @@ fn limits_hold_and_rings_take_turns() {
 #[test]
 fn bounds_that_cannot_be_are_refused() {
     let ask = |stripes, publishers_max, ring_bytes| {
-        rings::<u64, NoSink>(
-            RingsConfig {
-                stripes,
-                publishers_max,
-                ring_bytes,
-            },
-            &Doorbell::new(),
-        )
-        .map(drop)
+        rings::<u64, NoSink>(RingsConfig { stripes, publishers_max, ring_bytes }, &Doorbell::new()).map(drop)
     };
     assert_eq!(ask(0, 4, 1024), Err(ConfigError::NoStripes));
-    assert_eq!(
-        ask(1, 0, 1000),
-        Err(ConfigError::RingBytes {
-            asked: 1000,
-            bytes_min: 128
-        })
-    );
-    assert_eq!(
-        ask(1, 0, 64),
-        Err(ConfigError::RingBytes {
-            asked: 64,
-            bytes_min: 128
-        })
-    );
-    assert_eq!(
-        ask(1, 0, 1 << 40),
-        Err(ConfigError::RingBytes {
-            asked: 1 << 40,
-            bytes_min: 128
-        })
-    );
-    assert!(matches!(
-        ask(usize::MAX, 1, 1024),
-        Err(ConfigError::TooManyRings { .. })
-    ));
+    assert_eq!(ask(1, 0, 1000), Err(ConfigError::RingBytes { asked: 1000, bytes_min: 128 }));
+    assert_eq!(ask(1, 0, 64), Err(ConfigError::RingBytes { asked: 64, bytes_min: 128 }));
+    assert_eq!(ask(1, 0, 1 << 40), Err(ConfigError::RingBytes { asked: 1 << 40, bytes_min: 128 }));
+    assert!(matches!(ask(usize::MAX, 1, 1024), Err(ConfigError::TooManyRings { .. })));
     assert_eq!(ask(1, 0, 128), Ok(()));
 }
 
@@ -435,18 +322,10 @@ fn an_answer_is_waited_for_and_the_waking_is_left_to_who_asks_for_it() {
     let mut answered = pin!(producers.answered(ticket));
     let mut owned = pin!(producers.answered_owned(later));
     assert!(answered.as_mut().poll(cx).is_pending() && owned.as_mut().poll(cx).is_pending());
-    assert!(
-        answered.as_mut().poll(cx).is_pending(),
-        "asked again, it is still one waiter"
-    );
+    assert!(answered.as_mut().poll(cx).is_pending(), "asked again, it is still one waiter");
     consumer.wake();
     assert_eq!(wakes.count(), 0, "nothing has been answered");
-    consumer
-        .drain(DrainLimit {
-            records: 1,
-            ..DrainLimit::NONE
-        })
-        .finish();
+    consumer.drain(DrainLimit { records: 1, ..DrainLimit::NONE }).finish();
     assert_eq!(wakes.count(), 0, "finish wakes nobody");
     consumer.herald().wake();
     assert_eq!(wakes.count(), 1, "only the first was answered");
@@ -456,11 +335,7 @@ fn an_answer_is_waited_for_and_the_waking_is_left_to_who_asks_for_it() {
     producers.herald().wake();
     assert_eq!(wakes.count(), 2);
     assert_eq!(owned.as_mut().poll(cx), Poll::Ready(Ok(())));
-    assert_eq!(
-        pin!(producers.answered(ticket)).poll(cx),
-        Poll::Ready(Ok(())),
-        "answered already"
-    );
+    assert_eq!(pin!(producers.answered(ticket)).poll(cx), Poll::Ready(Ok(())), "answered already");
 }
 
 #[test]
@@ -471,12 +346,7 @@ fn a_waiter_that_is_dropped_leaves_nothing_behind() {
     let ticket = producers.try_push((1, 0), b"").unwrap();
     {
         let mut answered = pin!(producers.answered(ticket));
-        assert!(
-            answered
-                .as_mut()
-                .poll(&mut Context::from_waker(&waker))
-                .is_pending()
-        );
+        assert!(answered.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         assert_eq!(Arc::strong_count(&wakes), 3);
     }
     assert_eq!(Arc::strong_count(&wakes), 2, "its waker is gone with it");
@@ -493,12 +363,7 @@ fn more_waiters_than_are_woken_at_once_are_all_woken() {
     let ticket = producers.try_push((1, 0), b"").unwrap();
     let mut waiting: Vec<_> = (0..100).map(|_| Box::pin(producers.answered(ticket))).collect();
     for answered in &mut waiting {
-        assert!(
-            answered
-                .as_mut()
-                .poll(&mut Context::from_waker(&waker))
-                .is_pending()
-        );
+        assert!(answered.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     }
     consumer.drain(DrainLimit::NONE).finish();
     consumer.wake();
@@ -515,20 +380,11 @@ fn who_waits_for_an_answer_learns_that_the_consumer_is_gone() {
     let second = producers.try_push((1, 0), b"").unwrap();
     let mut answered = pin!(producers.answered(second));
     assert!(answered.as_mut().poll(cx).is_pending());
-    consumer
-        .drain(DrainLimit {
-            records: 1,
-            ..DrainLimit::NONE
-        })
-        .finish();
+    consumer.drain(DrainLimit { records: 1, ..DrainLimit::NONE }).finish();
     drop(consumer);
     assert_eq!(wakes.count(), 1);
     assert_eq!(answered.as_mut().poll(cx), Poll::Ready(Err(ConsumerGone)));
-    assert_eq!(
-        pin!(producers.answered(first)).poll(cx),
-        Poll::Ready(Ok(())),
-        "this one was answered"
-    );
+    assert_eq!(pin!(producers.answered(first)).poll(cx), Poll::Ready(Ok(())), "this one was answered");
     assert_eq!(producers.try_push((0, 0), b"").unwrap_err(), PushError::Closed);
 }
 
@@ -547,12 +403,7 @@ fn who_waits_for_room_is_woken_by_room_and_by_the_close() {
         assert!(room.as_mut().poll(cx).is_pending() && own.as_mut().poll(cx).is_pending());
         assert_eq!(wakes.count(), 0);
         // One turn of the consumer each: the stripe's ring and the publisher's.
-        consumer
-            .drain(DrainLimit {
-                records: 2,
-                ..DrainLimit::NONE
-            })
-            .finish();
+        consumer.drain(DrainLimit { records: 2, ..DrainLimit::NONE }).finish();
         consumer.wake();
         assert_eq!(wakes.count(), 2);
         assert!(room.as_mut().poll(cx).is_ready() && own.as_mut().poll(cx).is_ready());
@@ -597,11 +448,7 @@ fn an_arena_comes_back_empty_and_no_larger_than_allowed() {
     assert_eq!(other.allocated_bytes(), 0, "the pool kept one");
     drop(arena);
     drop(other);
-    assert_eq!(
-        pool.take().allocated_bytes(),
-        kept,
-        "the second to come back found no place"
-    );
+    assert_eq!(pool.take().allocated_bytes(), kept, "the second to come back found no place");
 }
 
 #[test]

@@ -52,12 +52,12 @@ impl Way {
         match (self, random.u8(..3)) {
             (Way::Shared(way), 0) => way.try_push(header, &content().collect::<Vec<_>>()),
             (Way::Own(way), 0) => way.try_push(header, &content().collect::<Vec<_>>()),
-            (Way::Shared(way), 1) => way
-                .try_push_plain::<_, Copied>(header, plain(header))
-                .map_err(|back| back.reason),
-            (Way::Own(way), 1) => way
-                .try_push_plain::<_, Copied>(header, plain(header))
-                .map_err(|back| back.reason),
+            (Way::Shared(way), 1) => {
+                way.try_push_plain::<_, Copied>(header, plain(header)).map_err(|back| back.reason)
+            }
+            (Way::Own(way), 1) => {
+                way.try_push_plain::<_, Copied>(header, plain(header)).map_err(|back| back.reason)
+            }
             (Way::Shared(way), _) => encode(way.try_claim(length + 50)?, content(), header),
             (Way::Own(way), _) => encode(way.try_claim(length + 50)?, content(), header),
         }
@@ -119,16 +119,8 @@ fn produce(producers: &Producers<Header, Check>, producer: u32, seed: u64) -> u3
             _ => Way::Shared(producers.clone()),
         });
         // Order is promised by a publisher, not across two of them that took different rings.
-        let header = Header {
-            producer,
-            nth: accepted,
-            is_ordered: matches!(way, Way::Own(_)),
-        };
-        let length = if random.u8(..) == 0 {
-            random.usize(..900)
-        } else {
-            random.usize(..90)
-        };
+        let header = Header { producer, nth: accepted, is_ordered: matches!(way, Way::Own(_)) };
+        let length = if random.u8(..) == 0 { random.usize(..900) } else { random.usize(..90) };
         match way.try_push(header, &mut random, length) {
             Ok(ticket) => {
                 accepted += 1;
@@ -159,10 +151,7 @@ fn consume(
     let mut newest: HashMap<(u32, usize), u32> = HashMap::new();
     let mut count = 0;
     loop {
-        let limit = DrainLimit {
-            records: random.usize(1..64),
-            bytes: random.usize(1..4096),
-        };
+        let limit = DrainLimit { records: random.usize(1..64), bytes: random.usize(1..4096) };
         let batch = consumer.drain(limit);
         for record in &batch {
             let header = *record.header();
@@ -188,18 +177,13 @@ fn consume(
         for record in &batch {
             let header = record.header();
             if header.is_ordered {
-                let newest = newest
-                    .entry((header.producer, record.ticket().ring()))
-                    .or_default();
+                let newest = newest.entry((header.producer, record.ticket().ring())).or_default();
                 assert!(*newest <= header.nth, "{header:?} after {newest}");
                 *newest = header.nth;
             }
             let seen = seen.entry(header.producer).or_default();
             seen.resize(seen.len().max(header.nth as usize + 1), false);
-            assert!(
-                !std::mem::replace(&mut seen[header.nth as usize], true),
-                "{header:?} came twice"
-            );
+            assert!(!std::mem::replace(&mut seen[header.nth as usize], true), "{header:?} came twice");
         }
         count += batch.len() as u64;
         let is_empty = batch.is_empty();
@@ -217,10 +201,7 @@ fn consume(
     }
     seen.into_iter()
         .map(|(producer, seen)| {
-            assert!(
-                seen.iter().all(|seen| *seen),
-                "producer {producer} lost a message"
-            );
+            assert!(seen.iter().all(|seen| *seen), "producer {producer} lost a message");
             (producer, seen.len() as u32)
         })
         .collect()
@@ -228,11 +209,7 @@ fn consume(
 
 fn stress(fences: Fences, producers_count: u32, enough: u64, seed: u64) {
     let bell = Doorbell::with_fences(fences);
-    let config = RingsConfig {
-        stripes: 2,
-        publishers_max: 2,
-        ring_bytes: 4096,
-    };
+    let config = RingsConfig { stripes: 2, publishers_max: 2, ring_bytes: 4096 };
     let (producers, consumer) = rings::<Header, Check>(config, &bell).unwrap();
     let accepted = Mutex::new(HashMap::new());
     let drained = thread::scope(|scope| {

@@ -29,18 +29,12 @@ pub fn run() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["--explore", name, bound, twin] => explore(
-            name,
-            bound.parse().expect("a bound"),
-            twin.parse().expect("a twin"),
-        ),
+        ["--explore", name, bound, twin] => {
+            explore(name, bound.parse().expect("a bound"), twin.parse().expect("a twin"))
+        }
         _ => run_all(&Asked {
             is_deep: words.contains(&"--deep"),
-            filter: words
-                .iter()
-                .find(|word| !word.starts_with("--"))
-                .unwrap_or(&"")
-                .to_string(),
+            filter: words.iter().find(|word| !word.starts_with("--")).unwrap_or(&"").to_string(),
             jobs: std::thread::available_parallelism().map_or(1, |jobs| jobs.get()),
         }),
     }
@@ -59,19 +53,11 @@ fn run_all(asked: &Asked) -> ExitCode {
     let begin = Instant::now();
     let gaps = coverage::gaps();
     gaps.iter().for_each(|gap| println!("GAP: {gap}"));
-    println!(
-        "{:36} {:>5} {:>10} {:>8}  {:8}  twins",
-        "model", "bound", "executions", "seconds", "explored"
-    );
-    let models: Vec<_> = MODELS
-        .iter()
-        .filter(|model| model.name.contains(&asked.filter))
-        .collect();
+    println!("{:36} {:>5} {:>10} {:>8}  {:8}  twins", "model", "bound", "executions", "seconds", "explored");
+    let models: Vec<_> = MODELS.iter().filter(|model| model.name.contains(&asked.filter)).collect();
     // One task for the model, then one for each of its twins.
-    let tasks: Vec<_> = models
-        .iter()
-        .flat_map(|model| (0..=model.twins.len()).map(move |twin| (*model, twin)))
-        .collect();
+    let tasks: Vec<_> =
+        models.iter().flat_map(|model| (0..=model.twins.len()).map(move |twin| (*model, twin))).collect();
     let found = Mutex::new(vec![None; tasks.len()]);
     let next = AtomicUsize::new(0);
     let failures = AtomicUsize::new(gaps.len());
@@ -105,17 +91,9 @@ fn run_all(asked: &Asked) -> ExitCode {
         models.len(),
         if gaps.is_empty() { "all" } else { "not all" },
         begin.elapsed().as_secs_f64(),
-        if failures == 0 {
-            "all as it must be".to_string()
-        } else {
-            format!("{failures} FAILURES")
-        }
+        if failures == 0 { "all as it must be".to_string() } else { format!("{failures} FAILURES") }
     );
-    if models.is_empty() || failures > 0 {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    if models.is_empty() || failures > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Prints the lines of the models that are through, in order.
@@ -151,35 +129,21 @@ fn print_ready(
         if whole.verdict != "complete" {
             complain(format!(
                 "the model was {}",
-                if whole.verdict.is_empty() {
-                    "aborted"
-                } else {
-                    &whole.verdict
-                }
+                if whole.verdict.is_empty() { "aborted" } else { &whole.verdict }
             ));
         } else if whole.executions < model.floor {
-            complain(format!(
-                "{} executions, fewer than the {} recorded",
-                whole.executions, model.floor
-            ));
+            complain(format!("{} executions, fewer than the {} recorded", whole.executions, model.floor));
         }
         for (twin, weakening) in twins.iter().zip(model.twins) {
             if twin.verdict != "failed" {
-                complain(format!(
-                    "{weakening:?} goes unnoticed: {} after {}",
-                    twin.verdict, twin.executions
-                ));
+                complain(format!("{weakening:?} goes unnoticed: {} after {}", twin.verdict, twin.executions));
             }
         }
     }
 }
 
 fn bound(model: &Model, is_deep: bool) -> usize {
-    if is_deep {
-        model.bound.deep
-    } else {
-        model.bound.default
-    }
+    if is_deep { model.bound.deep } else { model.bound.default }
 }
 
 fn in_its_own_process(model: &Model, twin: usize, is_deep: bool) -> Found {
@@ -193,14 +157,8 @@ fn in_its_own_process(model: &Model, twin: usize, is_deep: bool) -> Found {
     let said = String::from_utf8_lossy(&output.stdout);
     let mut words = said.lines().last().unwrap_or_default().split_whitespace();
     let mut found = Found {
-        executions: words
-            .next()
-            .and_then(|word| word.parse().ok())
-            .unwrap_or_default(),
-        seconds: words
-            .next()
-            .and_then(|word| word.parse().ok())
-            .unwrap_or_default(),
+        executions: words.next().and_then(|word| word.parse().ok()).unwrap_or_default(),
+        seconds: words.next().and_then(|word| word.parse().ok()).unwrap_or_default(),
         verdict: words.next().unwrap_or_default().to_string(),
     };
     let complaint = String::from_utf8_lossy(&output.stderr);
@@ -217,10 +175,7 @@ fn in_its_own_process(model: &Model, twin: usize, is_deep: bool) -> Found {
 
 /// Explores one model, whole or weakened, and says how it went on the last line.
 fn explore(name: &str, bound: usize, twin: usize) -> ExitCode {
-    let model = MODELS
-        .iter()
-        .find(|model| model.name == name)
-        .expect("a model's name");
+    let model = MODELS.iter().find(|model| model.name == name).expect("a model's name");
     weaken(twin.checked_sub(1).map(|twin| model.twins[twin]));
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(bound);

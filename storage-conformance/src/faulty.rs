@@ -190,11 +190,7 @@ impl<S: WorkStore> WorkStore for Faulty<S> {
             }
             Fault::Delay(time) => tokio::time::sleep(time).await,
             Fault::RepeatOld(ago) => {
-                let old = self
-                    .sent
-                    .len()
-                    .checked_sub(ago)
-                    .and_then(|index| self.sent.get(index));
+                let old = self.sent.len().checked_sub(ago).and_then(|index| self.sent.get(index));
                 if let Some(old) = old {
                     // Whatever the store says to it, nobody hears.
                     let _ = old.send_to(&mut self.inner, answer).await;

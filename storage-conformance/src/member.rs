@@ -26,21 +26,12 @@ pub struct Member<S: WorkStore> {
 }
 
 /// More than any case has.
-pub const ALL: Limit = Limit {
-    messages: 1 << 20,
-    bytes: 1 << 30,
-};
+pub const ALL: Limit = Limit { messages: 1 << 20, bytes: 1 << 30 };
 
 impl<S: WorkStore> Member<S> {
     /// A process that has said nothing yet.
     pub fn new(store: S, from: Sender) -> Self {
-        Self {
-            store,
-            from,
-            answer: Answer::default(),
-            subscriptions: Vec::new(),
-            owned: BTreeMap::new(),
-        }
+        Self { store, from, answer: Answer::default(), subscriptions: Vec::new(), owned: BTreeMap::new() }
     }
 
     /// The same process with its store wrapped, or unwrapped.
@@ -64,10 +55,7 @@ impl<S: WorkStore> Member<S> {
     /// # Errors
     /// What the store says.
     pub async fn send(&mut self, batch: WorkBatch<'_>) -> Result<&Answer, StoreError> {
-        let from = Sender {
-            number: self.from.number + 1,
-            ..self.from
-        };
+        let from = Sender { number: self.from.number + 1, ..self.from };
         self.send_as(from, batch).await
     }
 
@@ -88,11 +76,7 @@ impl<S: WorkStore> Member<S> {
         self.store.process_work_batch(&batch, &mut self.answer).await?;
         self.from = from;
         if let Some(told) = &self.answer.membership {
-            self.owned = told
-                .owned
-                .iter()
-                .map(|owned| (owned.partition, owned.epoch))
-                .collect();
+            self.owned = told.owned.iter().map(|owned| (owned.partition, owned.epoch)).collect();
         }
         Ok(&self.answer)
     }
@@ -109,11 +93,7 @@ impl<S: WorkStore> Member<S> {
         subscriptions: &[SubscriptionSpec<'_>],
         types: &[KnownType<'_>],
     ) -> MembershipAnswer {
-        let join = Membership::Join(Join {
-            group,
-            subscriptions,
-            types,
-        });
+        let join = Membership::Join(Join { group, subscriptions, types });
         let told = self.says(join).await;
         self.subscriptions.clone_from(&told.subscriptions);
         told
@@ -121,10 +101,7 @@ impl<S: WorkStore> Member<S> {
 
     /// Sends nothing but a membership.
     pub async fn says(&mut self, membership: Membership<'_>) -> MembershipAnswer {
-        let batch = WorkBatch {
-            membership: Some(membership),
-            ..self.batch()
-        };
+        let batch = WorkBatch { membership: Some(membership), ..self.batch() };
         let answer = self.ok(batch).await;
         answer.membership.clone().expect("a membership is answered")
     }
@@ -143,11 +120,7 @@ impl<S: WorkStore> Member<S> {
     pub async fn release(&mut self, partitions: &[Partition]) -> MembershipAnswer {
         let releases: Vec<Release<'_>> = partitions
             .iter()
-            .map(|partition| Release {
-                partition: *partition,
-                epoch: self.epoch(partition.0),
-                running: &[],
-            })
+            .map(|partition| Release { partition: *partition, epoch: self.epoch(partition.0), running: &[] })
             .collect();
         self.says(Membership::Release(&releases)).await
     }
@@ -165,29 +138,20 @@ impl<S: WorkStore> Member<S> {
     /// Appends messages.
     pub async fn append(&mut self, messages: &[Message]) -> Vec<AppendAnswer> {
         let appends: Vec<Append<'_>> = messages.iter().map(Message::append).collect();
-        let batch = WorkBatch {
-            appends: &appends,
-            ..self.batch()
-        };
+        let batch = WorkBatch { appends: &appends, ..self.batch() };
         self.ok(batch).await.appends.clone()
     }
 
     /// Sends units.
     pub async fn units(&mut self, units: &[Unit<'_>]) -> Vec<UnitAnswer> {
-        let batch = WorkBatch {
-            units,
-            ..self.batch()
-        };
+        let batch = WorkBatch { units, ..self.batch() };
         self.ok(batch).await.units.clone()
     }
 
     /// Settles the positions from `first` to `last` of its first subscription.
     pub async fn settle(&mut self, partition: u32, first: u64, last: u64) -> SettledAnswer {
         let settled = [self.range(partition, first, last)];
-        let batch = WorkBatch {
-            settled: &settled,
-            ..self.batch()
-        };
+        let batch = WorkBatch { settled: &settled, ..self.batch() };
         self.ok(batch).await.settled[0]
     }
 
@@ -222,10 +186,7 @@ impl<S: WorkStore> Member<S> {
     /// Carries out a read that must be answered with messages; what was read, and how far the read looked.
     pub async fn reading(&mut self, read: Read) -> (Vec<Got>, u64) {
         let reads = [read];
-        let batch = WorkBatch {
-            reads: &reads,
-            ..self.batch()
-        };
+        let batch = WorkBatch { reads: &reads, ..self.batch() };
         let answer = self.ok(batch).await;
         match &answer.reads[0] {
             ReadAnswer::Messages { messages, through } => {
@@ -238,10 +199,7 @@ impl<S: WorkStore> Member<S> {
     /// Carries out one read; what it was answered.
     pub async fn try_read(&mut self, read: Read) -> ReadAnswer {
         let reads = [read];
-        let batch = WorkBatch {
-            reads: &reads,
-            ..self.batch()
-        };
+        let batch = WorkBatch { reads: &reads, ..self.batch() };
         self.ok(batch).await.reads[0].clone()
     }
 
@@ -252,43 +210,28 @@ impl<S: WorkStore> Member<S> {
 
     /// Asks for so much work that is due.
     pub async fn due_within(&mut self, limit: Limit) -> Vec<Got> {
-        let batch = WorkBatch {
-            due: Some(limit),
-            ..self.batch()
-        };
+        let batch = WorkBatch { due: Some(limit), ..self.batch() };
         let answer = self.ok(batch).await;
         Got::all(&answer.page)[answer.due.clone()].to_vec()
     }
 
     /// Moves arrivals into the log; the partitions they went into, with their heads.
     pub async fn move_arrivals(&mut self) -> Vec<(u32, u64)> {
-        let batch = WorkBatch {
-            arrivals: Some(1 << 20),
-            ..self.batch()
-        };
+        let batch = WorkBatch { arrivals: Some(1 << 20), ..self.batch() };
         let moved = &self.ok(batch).await.moved;
-        moved
-            .iter()
-            .map(|(partition, head)| (partition.0, head.0))
-            .collect()
+        moved.iter().map(|(partition, head)| (partition.0, head.0)).collect()
     }
 
     /// Carries out one operation.
     pub async fn operate(&mut self, operation: Operation<'_>) -> OperationAnswer {
         let operations = [operation];
-        let batch = WorkBatch {
-            operations: &operations,
-            ..self.batch()
-        };
+        let batch = WorkBatch { operations: &operations, ..self.batch() };
         self.ok(batch).await.operations[0]
     }
 
     /// Removes at most so many rows that nobody needs; how many it were.
     pub async fn housekeep(&mut self, rows_max: usize) -> usize {
-        let batch = WorkBatch {
-            housekeeping: Some(rows_max),
-            ..self.batch()
-        };
+        let batch = WorkBatch { housekeeping: Some(rows_max), ..self.batch() };
         self.ok(batch).await.removed
     }
 
@@ -304,11 +247,7 @@ impl<S: WorkStore> Member<S> {
 
     /// Counts of everything.
     pub async fn statistics(&self) -> Statistics {
-        self.store
-            .reader()
-            .statistics()
-            .await
-            .expect("the reading side answers")
+        self.store.reader().statistics().await.expect("the reading side answers")
     }
 
     /// The first hundred dead letters.
@@ -326,11 +265,7 @@ impl<S: WorkStore> Member<S> {
     /// The events of a stream behind a version, at most so many.
     pub async fn history(&self, stream: StreamId, after: u64, messages_max: usize) -> Vec<Got> {
         let mut page = Page::default();
-        let read = self
-            .store
-            .reader()
-            .history(stream, Version(after), messages_max, &mut page)
-            .await;
+        let read = self.store.reader().history(stream, Version(after), messages_max, &mut page).await;
         read.expect("the reading side answers");
         Got::all(&page)
     }
@@ -347,7 +282,5 @@ pub fn stored(answers: &[AppendAnswer]) -> Vec<u64> {
 
 /// Whether all of these units were applied.
 pub fn applied(answers: &[UnitAnswer]) -> bool {
-    answers
-        .iter()
-        .all(|answer| matches!(answer, UnitAnswer::Applied { .. }))
+    answers.iter().all(|answer| matches!(answer, UnitAnswer::Applied { .. }))
 }

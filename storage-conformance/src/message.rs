@@ -170,13 +170,7 @@ impl Got {
 
     /// A unit that ends it and carries nothing.
     pub fn ends<'a>(&self, settle: Settle<'a>) -> Unit<'a> {
-        Unit {
-            delivery: Some(self.delivery()),
-            settle,
-            emits: &[],
-            expects: &[],
-            projections: &[],
-        }
+        Unit { delivery: Some(self.delivery()), settle, emits: &[], expects: &[], projections: &[] }
     }
 
     /// A unit that ends it well and carries nothing.
@@ -186,10 +180,7 @@ impl Got {
 
     /// A unit that asks for another attempt.
     pub fn retry_in(&self, after: Duration) -> Unit<'static> {
-        self.ends(Settle::Retry {
-            after,
-            error: "it failed",
-        })
+        self.ends(Settle::Retry { after, error: "it failed" })
     }
 }
 
@@ -221,31 +212,18 @@ impl From<Handed<'_>> for Got {
 
 /// A unit without a delivery: a group of messages sent whole.
 pub fn group<'a>(emits: &'a [Append<'a>]) -> Unit<'a> {
-    Unit {
-        delivery: None,
-        settle: Settle::Done,
-        emits,
-        expects: &[],
-        projections: &[],
-    }
+    Unit { delivery: None, settle: Settle::Done, emits, expects: &[], projections: &[] }
 }
 
 /// A projection to write.
 pub fn projection<'a>(key: &'a [u8], based_on: Option<u64>, state: Option<&'a [u8]>) -> Projection<'a> {
-    Projection {
-        perspective: "totals",
-        key,
-        based_on: based_on.map(whizbang_storage::Revision),
-        state,
-    }
+    Projection { perspective: "totals", key, based_on: based_on.map(whizbang_storage::Revision), state }
 }
 
 /// The numbers in the ids of messages, for short assertions.
 pub fn numbers<'g>(got: impl IntoIterator<Item = &'g Got>) -> Vec<u64> {
     let base = Message::command(0).id.bits().get();
-    got.into_iter()
-        .map(|got| (got.id.bits().get() - base) as u64)
-        .collect()
+    got.into_iter().map(|got| (got.id.bits().get() - base) as u64).collect()
 }
 
 /// The positions of messages.

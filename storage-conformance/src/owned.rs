@@ -30,11 +30,7 @@ pub struct OwnedBatch {
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the variants are those of `Membership`")]
 pub enum OwnedMembership {
-    Join {
-        group: Option<String>,
-        subscriptions: Vec<OwnedSubscription>,
-        types: Vec<(String, u16)>,
-    },
+    Join { group: Option<String>, subscriptions: Vec<OwnedSubscription>, types: Vec<(String, u16)> },
     Heartbeat,
     Release(Vec<(Partition, Epoch, Vec<Running>)>),
     Leave(Vec<Running>),
@@ -102,10 +98,7 @@ impl OwnedSettle {
         match self {
             Self::Done => Settle::Done,
             Self::Retry { after, error } => Settle::Retry { after: *after, error },
-            Self::Dead { reason, error } => Settle::Dead {
-                reason: *reason,
-                error,
-            },
+            Self::Dead { reason, error } => Settle::Dead { reason: *reason, error },
             Self::Detach => Settle::Detach,
             Self::Defer => Settle::Defer,
             Self::Unroutable => Settle::Unroutable,
@@ -118,14 +111,8 @@ impl From<Settle<'_>> for OwnedSettle {
     fn from(settle: Settle<'_>) -> Self {
         match settle {
             Settle::Done => Self::Done,
-            Settle::Retry { after, error } => Self::Retry {
-                after,
-                error: error.to_owned(),
-            },
-            Settle::Dead { reason, error } => Self::Dead {
-                reason,
-                error: error.to_owned(),
-            },
+            Settle::Retry { after, error } => Self::Retry { after, error: error.to_owned() },
+            Settle::Dead { reason, error } => Self::Dead { reason, error: error.to_owned() },
             Settle::Detach => Self::Detach,
             Settle::Defer => Self::Defer,
             Settle::Unroutable => Self::Unroutable,
@@ -152,10 +139,7 @@ pub enum OwnedOperation {
     Discard(ParkedKey),
     Pause(SubscriptionId),
     Resume(SubscriptionId),
-    Register {
-        group: String,
-        subscription: OwnedSubscription,
-    },
+    Register { group: String, subscription: OwnedSubscription },
     Drop(SubscriptionId),
 }
 
@@ -170,11 +154,8 @@ impl OwnedBatch {
     /// # Errors
     /// What the store says.
     pub async fn send_to<S: WorkStore>(&self, store: &mut S, answer: &mut Answer) -> Result<(), StoreError> {
-        let emits: Vec<Vec<Append<'_>>> = self
-            .units
-            .iter()
-            .map(|unit| unit.emits.iter().map(Message::append).collect())
-            .collect();
+        let emits: Vec<Vec<Append<'_>>> =
+            self.units.iter().map(|unit| unit.emits.iter().map(Message::append).collect()).collect();
         let projections: Vec<Vec<Projection<'_>>> = self
             .units
             .iter()
@@ -206,21 +187,12 @@ impl OwnedBatch {
                 }));
                 Membership::Release(&releases)
             }
-            OwnedMembership::Join {
-                group,
-                subscriptions,
-                types: known,
-            } => {
+            OwnedMembership::Join { group, subscriptions, types: known } => {
                 specs.extend(subscriptions.iter().map(OwnedSubscription::spec));
-                types.extend(known.iter().map(|(name, version_max)| KnownType {
-                    name,
-                    version_max: *version_max,
-                }));
-                Membership::Join(Join {
-                    group: group.as_deref(),
-                    subscriptions: &specs,
-                    types: &types,
-                })
+                types.extend(
+                    known.iter().map(|(name, version_max)| KnownType { name, version_max: *version_max }),
+                );
+                Membership::Join(Join { group: group.as_deref(), subscriptions: &specs, types: &types })
             }
         });
         let batch = WorkBatch {
@@ -270,11 +242,7 @@ impl From<&Membership<'_>> for OwnedMembership {
             Membership::Join(join) => Self::Join {
                 group: join.group.map(str::to_owned),
                 subscriptions: join.subscriptions.iter().map(OwnedSubscription::from).collect(),
-                types: join
-                    .types
-                    .iter()
-                    .map(|known| (known.name.to_owned(), known.version_max))
-                    .collect(),
+                types: join.types.iter().map(|known| (known.name.to_owned(), known.version_max)).collect(),
             },
         }
     }
@@ -340,10 +308,9 @@ impl OwnedOperation {
             Self::Pause(id) => Operation::Pause(*id),
             Self::Resume(id) => Operation::Resume(*id),
             Self::Drop(id) => Operation::Drop(*id),
-            Self::Register { group, subscription } => Operation::Register {
-                group,
-                subscription: subscription.spec(),
-            },
+            Self::Register { group, subscription } => {
+                Operation::Register { group, subscription: subscription.spec() }
+            }
         }
     }
 }
@@ -356,10 +323,9 @@ impl From<&Operation<'_>> for OwnedOperation {
             Operation::Pause(id) => Self::Pause(*id),
             Operation::Resume(id) => Self::Resume(*id),
             Operation::Drop(id) => Self::Drop(*id),
-            Operation::Register { group, subscription } => Self::Register {
-                group: (*group).to_owned(),
-                subscription: subscription.into(),
-            },
+            Operation::Register { group, subscription } => {
+                Self::Register { group: (*group).to_owned(), subscription: subscription.into() }
+            }
         }
     }
 }

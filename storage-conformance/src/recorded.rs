@@ -37,10 +37,7 @@ pub struct Call {
 impl<S> Recorded<S> {
     /// Starts to record.
     pub fn new(inner: S) -> Self {
-        Self {
-            inner,
-            calls: Calls::default(),
-        }
+        Self { inner, calls: Calls::default() }
     }
 
     /// The calls, also while somebody else owns the store.
@@ -74,15 +71,8 @@ impl<S: WorkStore> WorkStore for Recorded<S> {
             Ok(()) => Ok(answer.clone()),
             Err(error) => Err(error.to_string()),
         };
-        let call = Call {
-            batch: OwnedBatch::from(batch),
-            outcome,
-        };
-        self.calls
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(call);
+        let call = Call { batch: OwnedBatch::from(batch), outcome };
+        self.calls.0.lock().unwrap_or_else(PoisonError::into_inner).push(call);
         done
     }
 

@@ -39,11 +39,7 @@ impl From<&Answer> for Seen {
             moved: answer.moved.clone(),
             reads: answer.reads.clone(),
             // An empty range has no place.
-            due: if answer.due.is_empty() {
-                0..0
-            } else {
-                answer.due.clone()
-            },
+            due: if answer.due.is_empty() { 0..0 } else { answer.due.clone() },
             page: Got::all(&answer.page),
             membership: answer.membership.clone(),
             removed: answer.removed,

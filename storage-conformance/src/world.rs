@@ -23,29 +23,18 @@ pub struct World<F: Fixture> {
 impl<F: Fixture> World<F> {
     /// A world whose service has so many partitions, a time to live of 10 s, and everything else at its default.
     pub async fn new(partitions: u32) -> Self {
-        Self::with(Service {
-            partitions,
-            ..Service::named("conformance")
-        })
-        .await
+        Self::with(Service { partitions, ..Service::named("conformance") }).await
     }
 
     /// A world with this service.
     pub async fn with(service: Service) -> Self {
         let clock = TestClock::new();
-        Self {
-            fixture: F::fresh(clock.clone()).await,
-            clock,
-            service,
-            instances: 0,
-        }
+        Self { fixture: F::fresh(clock.clone()).await, clock, service, instances: 0 }
     }
 
     /// A process that has opened the service and said nothing yet.
     pub async fn member(&mut self) -> Member<F::Store> {
-        self.member_of(self.service.clone())
-            .await
-            .expect("the service can be opened")
+        self.member_of(self.service.clone()).await.expect("the service can be opened")
     }
 
     /// A process that has opened some service.
@@ -54,10 +43,7 @@ impl<F: Fixture> World<F> {
     /// What the fixture says.
     pub async fn member_of(&mut self, service: Service) -> Result<Member<F::Store>, OpenError> {
         self.instances += 1;
-        Ok(Member::new(
-            self.fixture.open(service).await?,
-            sender(self.instances),
-        ))
+        Ok(Member::new(self.fixture.open(service).await?, sender(self.instances)))
     }
 
     /// A process that has joined the group `"group"` with one subscription, `"all"`.
@@ -132,10 +118,5 @@ pub fn sender(number: u32) -> Sender {
 
 /// A subscription that starts at the first message, skips dead ones, and gives up after ten attempts.
 pub fn subscription(name: &str) -> SubscriptionSpec<'_> {
-    SubscriptionSpec {
-        name,
-        start: StartAt::First,
-        on_dead: OnDead::Skip,
-        attempts_max: 10,
-    }
+    SubscriptionSpec { name, start: StartAt::First, on_dead: OnDead::Skip, attempts_max: 10 }
 }

@@ -91,25 +91,15 @@ fn the_generator_reaches_every_kind_of_answer() {
         "parked",
         "unroutable",
     ] {
-        assert!(
-            reached.get(name).is_some_and(|count| *count > 0),
-            "never reached: {name}"
-        );
+        assert!(reached.get(name).is_some_and(|count| *count > 0), "never reached: {name}");
     }
 }
 
 #[test]
 fn a_difference_is_found_and_shrunk() {
-    let plan = Plan {
-        seed: 1,
-        sequences: 256,
-        steps: 50,
-    };
+    let plan = Plan { seed: 1, sequences: 256, steps: 50 };
     let found = differential::find::<Memory, Narrow>(plan).expect_err("the windows differ");
     // A join, so many appends that the window matters, and a read: a dozen steps at most.
     assert!(found.steps.len() <= 14, "{found}");
-    assert!(
-        found.to_string().contains("WHIZBANG_DIFFERENTIAL_SEED="),
-        "{found}"
-    );
+    assert!(found.to_string().contains("WHIZBANG_DIFFERENTIAL_SEED="), "{found}");
 }

@@ -8,20 +8,12 @@ const PAGE: &str = include_str!("../../storage/src/store.rs");
 
 /// The rules: the list items of the trait's page, from its first section to its last.
 fn rules() -> Vec<String> {
-    let from = PAGE
-        .find("/// # One batch")
-        .expect("the page has a first section");
-    let to = PAGE
-        .find("/// # Cancel safety")
-        .expect("the page has a last section");
+    let from = PAGE.find("/// # One batch").expect("the page has a first section");
+    let to = PAGE.find("/// # Cancel safety").expect("the page has a last section");
     let mut rules: Vec<String> = Vec::new();
     for line in PAGE[from..to].lines() {
         let text = line.trim_start().trim_start_matches("///");
-        match (
-            text.strip_prefix(" - "),
-            text.strip_prefix("   "),
-            rules.last_mut(),
-        ) {
+        match (text.strip_prefix(" - "), text.strip_prefix("   "), rules.last_mut()) {
             (Some(first), _, _) => rules.push(first.to_owned()),
             (None, Some(more), Some(rule)) => {
                 rule.push(' ');

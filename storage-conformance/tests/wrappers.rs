@@ -9,10 +9,7 @@ use whizbang_storage_conformance::{
 };
 
 fn store() -> MemoryStore {
-    let service = Service {
-        partitions: 1,
-        ..Service::default()
-    };
+    let service = Service { partitions: 1, ..Service::default() };
     MemoryStore::new(service).expect("the service can be used")
 }
 
@@ -32,10 +29,7 @@ fn a_recorded_store_keeps_what_was_asked_and_answered() {
         let taken = calls.take();
         assert_eq!(calls.count(), 0);
         assert_eq!(taken[1].batch.appends, [message]);
-        assert_eq!(
-            stored(&taken[1].outcome.as_ref().expect("it was answered").appends),
-            [1]
-        );
+        assert_eq!(stored(&taken[1].outcome.as_ref().expect("it was answered").appends), [1]);
         let error = taken[2].outcome.as_ref().expect_err("the number was wrong");
         assert!(error.contains('9'), "{error}");
     });
@@ -51,10 +45,7 @@ fn an_owned_batch_says_the_same_as_the_one_it_was_made_of() {
         let got = faulty.read(0, 0).await;
         let emits = [messages[0].append()];
         let units = [
-            whizbang_storage::Unit {
-                emits: &emits,
-                ..got[0].done()
-            },
+            whizbang_storage::Unit { emits: &emits, ..got[0].done() },
             got[1].retry_in(Duration::from_secs(1)),
         ];
         let settled = [faulty.range(0, 3, 3)];
@@ -67,27 +58,16 @@ fn an_owned_batch_says_the_same_as_the_one_it_was_made_of() {
         faulty.ok(batch).await;
         let answer = faulty.answer.clone();
         // The store takes the copy for a repeat of the original: not a byte of it differs.
-        let owned = OwnedBatch::from(&WorkBatch {
-            from: faulty.from,
-            ..batch
-        });
+        let owned = OwnedBatch::from(&WorkBatch { from: faulty.from, ..batch });
         let mut again = whizbang_storage::Answer::default();
-        owned
-            .send_to(&mut faulty.store, &mut again)
-            .await
-            .expect("a repeat is answered");
+        owned.send_to(&mut faulty.store, &mut again).await.expect("a repeat is answered");
         assert_eq!(again.units, answer.units);
     });
 }
 
 #[test]
 fn faults_are_drawn_the_same_for_the_same_seed() {
-    let odds = Odds {
-        before: 200,
-        answer_lost: 200,
-        repeat_old: 200,
-        ..Odds::default()
-    };
+    let odds = Odds { before: 200, answer_lost: 200, repeat_old: 200, ..Odds::default() };
     let play = |seed: u64| {
         let mut outcomes = Vec::new();
         internal::run(async {
@@ -97,10 +77,7 @@ fn faults_are_drawn_the_same_for_the_same_seed() {
             for n in 1..=40 {
                 let message = Message::command(n);
                 let appends = [message.append()];
-                let batch = WorkBatch {
-                    appends: &appends,
-                    ..member.batch()
-                };
+                let batch = WorkBatch { appends: &appends, ..member.batch() };
                 // As an engine does: the same batch again, until it is answered.
                 loop {
                     match member.send(batch).await {
@@ -124,16 +101,10 @@ fn faults_are_drawn_the_same_for_the_same_seed() {
 fn a_delayed_call_goes_through_later() {
     internal::run(async {
         let mut member = Member::new(Faulty::new(store()), sender(1));
-        member
-            .store
-            .faults()
-            .next(Fault::Delay(Duration::from_millis(30)));
+        member.store.faults().next(Fault::Delay(Duration::from_millis(30)));
         let started = Instant::now();
         member.join(Some("group"), &[subscription("all")], &[]).await;
         assert!(started.elapsed() >= Duration::from_millis(30));
-        assert_eq!(
-            (member.store.faults().calls(), member.store.faults().happened()),
-            (1, 1)
-        );
+        assert_eq!((member.store.faults().calls(), member.store.faults().happened()), (1, 1));
     });
 }

@@ -86,18 +86,12 @@ impl WrongStore {
                 append.payload.truncate(end.unwrap_or(usize::MAX));
             }),
             Wrong::IgnoresSchedules => batch.appends.iter_mut().for_each(|append| append.due_in = None),
-            Wrong::ForgetsMetadata => batch
-                .appends
-                .iter_mut()
-                .for_each(|append| append.metadata.clear()),
+            Wrong::ForgetsMetadata => batch.appends.iter_mut().for_each(|append| append.metadata.clear()),
             Wrong::IgnoresTheEpoch => {
                 for unit in units {
                     if let Some(delivery) = &mut unit.delivery {
-                        delivery.epoch = self
-                            .epochs
-                            .get(&delivery.partition)
-                            .copied()
-                            .unwrap_or(delivery.epoch);
+                        delivery.epoch =
+                            self.epochs.get(&delivery.partition).copied().unwrap_or(delivery.epoch);
                     }
                 }
             }
@@ -110,9 +104,8 @@ impl WrongStore {
                 }
             }
             Wrong::HalfAppliesAUnit => {
-                let halves = units
-                    .iter_mut()
-                    .filter(|unit| unit.delivery.is_some() && !unit.emits.is_empty());
+                let halves =
+                    units.iter_mut().filter(|unit| unit.delivery.is_some() && !unit.emits.is_empty());
                 let emits: Vec<_> = halves.flat_map(|unit| std::mem::take(&mut unit.emits)).collect();
                 batch.appends.extend(emits);
             }
@@ -180,10 +173,7 @@ impl WrongStore {
                 }
             }
             Wrong::IgnoresByteLimits => {
-                batch
-                    .reads
-                    .iter_mut()
-                    .for_each(|read| read.limit.bytes = usize::MAX);
+                batch.reads.iter_mut().for_each(|read| read.limit.bytes = usize::MAX);
             }
             Wrong::KeepsPartitionsAtALeave => {
                 if matches!(batch.membership, Some(OwnedMembership::Leave(_))) {
@@ -206,17 +196,15 @@ impl WrongStore {
             }
             Wrong::TrimsUnsettledWork if batch.housekeeping.is_some() => {
                 let all = self.through.iter();
-                batch
-                    .settled
-                    .extend(all.map(|((subscription, partition), (epoch, last))| {
-                        whizbang_storage::Settled {
-                            subscription: *subscription,
-                            partition: *partition,
-                            epoch: *epoch,
-                            first: Position(1),
-                            last: *last,
-                        }
-                    }));
+                batch.settled.extend(all.map(|((subscription, partition), (epoch, last))| {
+                    whizbang_storage::Settled {
+                        subscription: *subscription,
+                        partition: *partition,
+                        epoch: *epoch,
+                        first: Position(1),
+                        last: *last,
+                    }
+                }));
             }
             Wrong::LosesTheSetAboveLow => {
                 // What is done out of order is not written; it is answered as if it were.
@@ -230,10 +218,7 @@ impl WrongStore {
         let Some(delivery) = unit.delivery else {
             return true;
         };
-        let low = self
-            .low
-            .entry((delivery.subscription, delivery.partition))
-            .or_default();
+        let low = self.low.entry((delivery.subscription, delivery.partition)).or_default();
         let next = delivery.position == low.next();
         if next {
             *low = delivery.position;
@@ -244,19 +229,14 @@ impl WrongStore {
     /// Changes what is answered.
     fn answer(&mut self, asked: &OwnedBatch, answer: &mut Answer) {
         if let Some(told) = &mut answer.membership {
-            self.epochs = told
-                .owned
-                .iter()
-                .map(|owned| (owned.partition, owned.epoch))
-                .collect();
+            self.epochs = told.owned.iter().map(|owned| (owned.partition, owned.epoch)).collect();
             if self.wrong == Wrong::AsksNobodyToGiveBack {
                 told.give_back = 0;
             }
         }
         for (read, found) in asked.reads.iter().zip(&answer.reads) {
             if let ReadAnswer::Messages { through, .. } = found {
-                self.through
-                    .insert((read.subscription, read.partition), (read.epoch, *through));
+                self.through.insert((read.subscription, read.partition), (read.epoch, *through));
             }
         }
         answer.settled.truncate(asked.settled.len());
@@ -264,9 +244,7 @@ impl WrongStore {
         match self.wrong {
             Wrong::LosesTheSetAboveLow => {
                 let emits = 0..0;
-                answer
-                    .units
-                    .resize(asked.units.len(), UnitAnswer::Applied { emits });
+                answer.units.resize(asked.units.len(), UnitAnswer::Applied { emits });
             }
             Wrong::LooksPastALimit => {
                 for (read, found) in asked.reads.iter().zip(&mut answer.reads) {
@@ -317,10 +295,7 @@ impl WorkStore for WrongStore {
     ) -> Result<(), StoreError> {
         let asked = OwnedBatch::from(batch);
         let mut sent = asked.clone();
-        let is_repeat = self
-            .last
-            .as_ref()
-            .is_some_and(|(number, _)| *number == batch.from.number);
+        let is_repeat = self.last.as_ref().is_some_and(|(number, _)| *number == batch.from.number);
         if !is_repeat {
             self.ask(&mut sent).await;
         }
@@ -484,11 +459,8 @@ fn every_wrong_store_is_caught_by_the_case_made_for_it() {
 #[test]
 fn no_wrong_store_is_so_broken_that_any_case_would_do() {
     for (wrong, _, _) in CAUGHT {
-        let simple: fn() = || {
-            internal::run(appending::s33_an_empty_batch_is_a_number_and_no_more::<
-                WrongFixture,
-            >())
-        };
+        let simple: fn() =
+            || internal::run(appending::s33_an_empty_batch_is_a_number_and_no_more::<WrongFixture>());
         assert!(passes(*wrong, simple), "{wrong:?}");
     }
 }

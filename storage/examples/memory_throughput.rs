@@ -29,36 +29,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Nanoseconds a message, for each batch: short samples, so that a busy machine disturbs few of them.
 fn run(partitions: u32, kind: MessageKind) -> Result<Vec<f64>, Box<dyn std::error::Error>> {
-    let service = Service {
-        partitions,
-        event_retention: Some(std::time::Duration::ZERO),
-        ..Service::default()
-    };
+    let service =
+        Service { partitions, event_retention: Some(std::time::Duration::ZERO), ..Service::default() };
     let mut store = MemoryStore::new(service)?;
     let mut answer = Answer::default();
-    let subscriptions = [SubscriptionSpec {
-        name: "all",
-        start: StartAt::First,
-        on_dead: OnDead::Skip,
-        attempts_max: 10,
-    }];
-    let mut from = Sender {
-        instance: InstanceId::from_bits(NonZeroU128::MIN),
-        start_token: 1,
-        number: 1,
-    };
+    let subscriptions =
+        [SubscriptionSpec { name: "all", start: StartAt::First, on_dead: OnDead::Skip, attempts_max: 10 }];
+    let mut from = Sender { instance: InstanceId::from_bits(NonZeroU128::MIN), start_token: 1, number: 1 };
     let mut batch = WorkBatch::empty(from);
-    batch.membership = Some(Membership::Join(Join {
-        group: Some("bench"),
-        subscriptions: &subscriptions,
-        types: &[],
-    }));
+    batch.membership =
+        Some(Membership::Join(Join { group: Some("bench"), subscriptions: &subscriptions, types: &[] }));
     block_on(store.process_work_batch(&batch, &mut answer))?;
-    let subscription = answer
-        .membership
-        .as_ref()
-        .ok_or("a join is answered")?
-        .subscriptions[0];
+    let subscription = answer.membership.as_ref().ok_or("a join is answered")?.subscriptions[0];
 
     let mut ids = 1u128 << 80;
     let mut appends = Vec::with_capacity(BATCH);
@@ -98,12 +80,7 @@ fn run(partitions: u32, kind: MessageKind) -> Result<Vec<f64>, Box<dyn std::erro
         // What was handed out is done at once: one range per partition, settled by the next batch.
         let mut ranges = vec![None::<(Position, Position)>; partitions as usize];
         for (append, stored) in appends.iter().zip(&answer.appends) {
-            let AppendAnswer::Stored {
-                position,
-                handed_out: true,
-                ..
-            } = *stored
-            else {
+            let AppendAnswer::Stored { position, handed_out: true, .. } = *stored else {
                 return Err(format!("not handed out: {stored:?}").into());
             };
             let range = &mut ranges[append.lane().partition(partitions).0 as usize];

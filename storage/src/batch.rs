@@ -64,12 +64,7 @@ impl WorkBatch<'_> {
     pub fn bytes(&self) -> usize {
         let unit = |unit: &Unit<'_>| -> usize {
             unit.emits.iter().map(Append::bytes).sum::<usize>()
-                + unit
-                    .projections
-                    .iter()
-                    .filter_map(|p| p.state)
-                    .map(<[u8]>::len)
-                    .sum::<usize>()
+                + unit.projections.iter().filter_map(|p| p.state).map(<[u8]>::len).sum::<usize>()
         };
         self.appends.iter().map(Append::bytes).sum::<usize>() + self.units.iter().map(unit).sum::<usize>()
     }
@@ -91,9 +86,7 @@ impl WorkBatch<'_> {
         digest.number(self.appends.len() as u64);
         self.appends.iter().for_each(|append| digest.append(append));
         digest.number(self.operations.len() as u64);
-        self.operations
-            .iter()
-            .for_each(|operation| digest.bytes(format!("{operation:?}").as_bytes()));
+        self.operations.iter().for_each(|operation| digest.bytes(format!("{operation:?}").as_bytes()));
         digest.0
     }
 }

@@ -27,12 +27,7 @@ pub struct Cursor {
 impl Cursor {
     /// A cursor that has settled everything up to `low` and was given nothing behind it.
     pub const fn at(low: Position) -> Self {
-        Self {
-            low,
-            given: low,
-            suspects_to: Position::START,
-            above: Vec::new(),
-        }
+        Self { low, given: low, suspects_to: Position::START, above: Vec::new() }
     }
 
     /// Everything up to here is settled.
@@ -67,9 +62,7 @@ impl Cursor {
         }
         let first = first.max(self.low.next());
         let index = self.above.partition_point(|range| range.1 < first);
-        self.above
-            .get(index)
-            .is_some_and(|range| range.0 <= first && last <= range.1)
+        self.above.get(index).is_some_and(|range| range.0 <= first && last <= range.1)
     }
 
     /// Whether a position was handed out by an owner that died, and is not settled since.
@@ -96,9 +89,7 @@ impl Cursor {
         }
         // The ranges from `start` to `end` overlap or touch the new one and become one with it.
         let start = self.above.partition_point(|range| range.1.next() < first);
-        let end = self
-            .above
-            .partition_point(|range| range.0.0 <= last.0.saturating_add(1));
+        let end = self.above.partition_point(|range| range.0.0 <= last.0.saturating_add(1));
         let mut merged = (first, last);
         let mut known = 0;
         for range in &self.above[start..end] {
@@ -241,11 +232,7 @@ mod tests {
                 cursor.settle(p(range.0), p(range.1));
             }
             let expected: Vec<_> = above.iter().map(|range| (p(range.0), p(range.1))).collect();
-            assert_eq!(
-                (cursor.low(), cursor.above()),
-                (p(*low), &expected[..]),
-                "{ranges:?}"
-            );
+            assert_eq!((cursor.low(), cursor.above()), (p(*low), &expected[..]), "{ranges:?}");
         }
     }
 
@@ -268,14 +255,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_cursor_are_none() {
-        for bytes in [
-            &[][..],
-            &[0x80],
-            &[1, 0],
-            &[1, 0, 0, 1, 0],
-            &[1, 0, 0, 2],
-            &[0xFF; 11],
-        ] {
+        for bytes in [&[][..], &[0x80], &[1, 0], &[1, 0, 0, 1, 0], &[1, 0, 0, 2], &[0xFF; 11]] {
             assert_eq!(Cursor::from_bytes(bytes), None, "{bytes:?}");
         }
     }

@@ -235,10 +235,8 @@ mod tests {
         assert_eq!(of("").to_string(), "99aa06d3-0147-98d8-6001-c324468d497f");
         let orders = of("orders/4711");
         assert_eq!(orders.partition(1), Partition(0));
-        let golden: Vec<u32> = ["", "a", "orders/4711", "ünï", "\0"]
-            .iter()
-            .map(|k| of(k).partition(128).0)
-            .collect();
+        let golden: Vec<u32> =
+            ["", "a", "orders/4711", "ünï", "\0"].iter().map(|k| of(k).partition(128).0).collect();
         assert_eq!(golden, GOLDEN_PARTITIONS);
     }
 
@@ -251,14 +249,8 @@ mod tests {
         assert_eq!(id.to_string(), text);
         assert_eq!(MessageId::from_bytes(id.to_bytes()), Some(id));
         assert_eq!(MessageId::from_bytes([0; 16]), None);
-        assert_eq!(
-            "00000000-0000-0000-0000-000000000000".parse::<MessageId>(),
-            Err(ParseIdError::Nil)
-        );
-        assert!(matches!(
-            "order 5".parse::<MessageId>(),
-            Err(ParseIdError::NotAUuid(_))
-        ));
+        assert_eq!("00000000-0000-0000-0000-000000000000".parse::<MessageId>(), Err(ParseIdError::Nil));
+        assert!(matches!("order 5".parse::<MessageId>(), Err(ParseIdError::NotAUuid(_))));
         assert_eq!(size_of::<Option<MessageId>>(), 16);
     }
 

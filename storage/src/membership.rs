@@ -67,11 +67,8 @@ pub fn takes(sender: InstanceId, free: u32, living: &[Holding]) -> u32 {
     };
     for _ in 0..free {
         let least = held.iter().copied().min().unwrap_or(0);
-        let falls_to = if held[own] == least {
-            own
-        } else {
-            held.iter().position(|held| *held == least).unwrap_or(own)
-        };
+        let falls_to =
+            if held[own] == least { own } else { held.iter().position(|held| *held == least).unwrap_or(own) };
         held[falls_to] += 1;
     }
     held[own] - living[own].held
@@ -94,19 +91,12 @@ pub fn gives_back(sender: InstanceId, partitions: u32, free: u32, living: &[Hold
         return 0;
     };
     let share = partitions / living.len() as u32;
-    let missing: u32 = living
-        .iter()
-        .map(|holding| share.saturating_sub(holding.held))
-        .sum();
+    let missing: u32 = living.iter().map(|holding| share.saturating_sub(holding.held)).sum();
     let mut held: Vec<u32> = living.iter().map(|holding| holding.held).collect();
     for _ in 0..missing.saturating_sub(free) {
         let most = (0..living.len())
             .filter(|index| held[*index] > share)
-            .max_by(|a, b| {
-                held[*a]
-                    .cmp(&held[*b])
-                    .then(living[*b].instance.cmp(&living[*a].instance))
-            });
+            .max_by(|a, b| held[*a].cmp(&held[*b]).then(living[*b].instance.cmp(&living[*a].instance)));
         match most {
             Some(index) => held[index] -= 1,
             None => break,
@@ -128,10 +118,7 @@ mod tests {
     }
 
     fn living(held: &[u32]) -> Vec<Holding> {
-        let holding = |(index, held): (usize, &u32)| Holding {
-            instance: id(index as u32),
-            held: *held,
-        };
+        let holding = |(index, held): (usize, &u32)| Holding { instance: id(index as u32), held: *held };
         held.iter().enumerate().map(holding).collect()
     }
 
@@ -150,9 +137,7 @@ mod tests {
         ];
         for (held, free, taken) in cases {
             let living = living(held);
-            let got: Vec<u32> = (0..held.len())
-                .map(|n| takes(id(n as u32), *free, &living))
-                .collect();
+            let got: Vec<u32> = (0..held.len()).map(|n| takes(id(n as u32), *free, &living)).collect();
             assert_eq!(got, *taken, "{held:?} and {free} free");
         }
         assert_eq!(takes(id(9), 4, &living(&[0])), 0);
@@ -197,11 +182,7 @@ mod tests {
             (Some(3_700), Some(3_705), 100, Some(110)),
         ];
         for (last, until, now, expected) in cases {
-            assert_eq!(
-                truce(last.map(at), until.map(at), at(now), ttl),
-                expected.map(at),
-                "at {now}"
-            );
+            assert_eq!(truce(last.map(at), until.map(at), at(now), ttl), expected.map(at), "at {now}");
         }
     }
 

@@ -26,11 +26,7 @@ pub struct Page {
 
 impl Clone for Page {
     fn clone(&self) -> Self {
-        Self {
-            entries: self.entries.clone(),
-            bytes: self.bytes.clone(),
-            type_names: self.type_names.clone(),
-        }
+        Self { entries: self.entries.clone(), bytes: self.bytes.clone(), type_names: self.type_names.clone() }
     }
 
     // Kept answers are copied with every batch: the memory is used again.
@@ -171,18 +167,8 @@ impl Page {
         let type_name = self.type_name(message.type_name);
         let payload = self.copy(message.payload);
         let metadata = self.copy(message.metadata);
-        let fixed = Handed {
-            type_name: "",
-            payload: &[],
-            metadata: &[],
-            ..*message
-        };
-        self.entries.push(Entry {
-            fixed,
-            type_name,
-            payload,
-            metadata,
-        });
+        let fixed = Handed { type_name: "", payload: &[], metadata: &[], ..*message };
+        self.entries.push(Entry { fixed, type_name, payload, metadata });
     }
 
     /// The message at this place.
@@ -209,13 +195,10 @@ impl Page {
         {
             return last.type_name;
         }
-        self.type_names
-            .iter()
-            .position(|known| **known == *name)
-            .unwrap_or_else(|| {
-                self.type_names.push(name.into());
-                self.type_names.len() - 1
-            })
+        self.type_names.iter().position(|known| **known == *name).unwrap_or_else(|| {
+            self.type_names.push(name.into());
+            self.type_names.len() - 1
+        })
     }
 
     fn copy(&mut self, bytes: &[u8]) -> Range<usize> {

@@ -62,10 +62,7 @@ pub struct Measure {
 impl Measure {
     /// Nothing was admitted yet.
     pub const fn new(limit: Limit) -> Self {
-        Self {
-            left: limit,
-            first: true,
-        }
+        Self { left: limit, first: true }
     }
 
     /// Whether as many messages were admitted as are allowed.

@@ -49,9 +49,7 @@ pub fn unit(unit: &Unit<'_>, limits: &Limits) -> Result<(), Refusal> {
         return Err(Refusal::NotDone);
     }
     unit.emits.iter().try_for_each(|emit| append(emit, limits))?;
-    unit.projections
-        .iter()
-        .try_for_each(|written| projection(written, limits))
+    unit.projections.iter().try_for_each(|written| projection(written, limits))
 }
 
 /// Checks the names in a join; a refusal of one refuses the batch ([`NotApplied::Join`]).
@@ -60,12 +58,8 @@ pub fn unit(unit: &Unit<'_>, limits: &Limits) -> Result<(), Refusal> {
 /// The first [`Refusal`] that applies to it.
 pub fn join(join: &Join<'_>, limits: &Limits) -> Result<(), Refusal> {
     join.group.map_or(Ok(()), |group| name("group", group, limits))?;
-    join.subscriptions
-        .iter()
-        .try_for_each(|spec| subscription(spec, limits))?;
-    join.types
-        .iter()
-        .try_for_each(|known| name("type", known.name, limits))
+    join.subscriptions.iter().try_for_each(|spec| subscription(spec, limits))?;
+    join.types.iter().try_for_each(|known| name("type", known.name, limits))
 }
 
 /// Checks an operation.
@@ -74,10 +68,7 @@ pub fn join(join: &Join<'_>, limits: &Limits) -> Result<(), Refusal> {
 /// The first [`Refusal`] that applies to it.
 pub fn operation(operation: &Operation<'_>, limits: &Limits) -> Result<(), Refusal> {
     match operation {
-        Operation::Register {
-            group,
-            subscription: spec,
-        } => {
+        Operation::Register { group, subscription: spec } => {
             name("group", group, limits)?;
             subscription(spec, limits)
         }
@@ -109,20 +100,12 @@ fn projection(projection: &Projection<'_>, limits: &Limits) -> Result<(), Refusa
     name("perspective", projection.perspective, limits)?;
     key(projection.key, limits)?;
     let (bytes, max) = (projection.state.map_or(0, <[u8]>::len), limits.state_bytes_max);
-    if bytes > max {
-        Err(Refusal::StateTooLarge { bytes, max })
-    } else {
-        Ok(())
-    }
+    if bytes > max { Err(Refusal::StateTooLarge { bytes, max }) } else { Ok(()) }
 }
 
 fn key(key: &[u8], limits: &Limits) -> Result<(), Refusal> {
     let (bytes, max) = (key.len(), limits.key_bytes_max);
-    if bytes == 0 || bytes > max {
-        Err(Refusal::Key { bytes, max })
-    } else {
-        Ok(())
-    }
+    if bytes == 0 || bytes > max { Err(Refusal::Key { bytes, max }) } else { Ok(()) }
 }
 
 /// The last answer of an instance, kept by a store's handle so that a repeated batch is answered as the first time.
@@ -143,8 +126,6 @@ impl LastAnswer {
 
     /// The kept answer of this sender's batch with its digest, if that is the one that was kept.
     pub fn of(&self, from: crate::Sender) -> Option<(u64, &Answer)> {
-        self.of
-            .filter(|(kept, _)| *kept == from)
-            .map(|(_, digest)| (digest, &self.answer))
+        self.of.filter(|(kept, _)| *kept == from).map(|(_, digest)| (digest, &self.answer))
     }
 }

@@ -46,10 +46,7 @@ impl Default for Service {
 impl Service {
     /// A service of this name with everything else at its default.
     pub fn named(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ..Self::default()
-        }
+        Self { name: name.into(), ..Self::default() }
     }
 }
 
@@ -141,18 +138,10 @@ impl Service {
     /// [`ServiceError::Agreement`] with both values.
     pub fn agrees_with(&self, partitions: u32, time_to_live: Duration) -> Result<(), ServiceError> {
         let differ = |what, stored: String, asked: String| {
-            if stored == asked {
-                Ok(())
-            } else {
-                Err(ServiceError::Agreement { what, stored, asked })
-            }
+            if stored == asked { Ok(()) } else { Err(ServiceError::Agreement { what, stored, asked }) }
         };
         differ("partitions", partitions.to_string(), self.partitions.to_string())?;
-        differ(
-            "time_to_live",
-            format!("{time_to_live:?}"),
-            format!("{:?}", self.time_to_live),
-        )
+        differ("time_to_live", format!("{time_to_live:?}"), format!("{:?}", self.time_to_live))
     }
 
     /// Checks what every backend relies on.

@@ -193,10 +193,7 @@ use crate::{
 ///
 /// # Cancel safety
 /// The future is never dropped by the engine before it is done. A backend may treat a drop as a lost answer.
-#[allow(
-    async_fn_in_trait,
-    reason = "the pump awaits it on a thread of its own; the future need not be Send"
-)]
+#[allow(async_fn_in_trait, reason = "the pump awaits it on a thread of its own; the future need not be Send")]
 pub trait WorkStore: Send + 'static {
     /// The reading side, for other threads.
     type Reader: StoreReader;

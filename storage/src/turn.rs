@@ -43,11 +43,7 @@ pub fn turn(
 ) -> Result<Turn, StoreError> {
     let (from, joins) = (batch.from, matches!(batch.membership, Some(Membership::Join(_))));
     let Some(known) = known else {
-        return if joins && from.number == 1 {
-            Ok(Turn::Join)
-        } else {
-            Err(StoreError::NotJoined)
-        };
+        return if joins && from.number == 1 { Ok(Turn::Join) } else { Err(StoreError::NotJoined) };
     };
     if known.start_token != from.start_token {
         return Err(StoreError::InstanceTaken);
@@ -85,14 +81,7 @@ mod tests {
 
     #[test]
     fn the_number_decides() {
-        let known = |last, digest, gone| {
-            Some(KnownInstance {
-                start_token: 7,
-                last,
-                digest,
-                gone,
-            })
-        };
+        let known = |last, digest, gone| Some(KnownInstance { start_token: 7, last, digest, gone });
         // (known, token, number, joins, kept, expected)
         let cases = [
             (None, 7, 1, true, false, "Ok(Join)"),
@@ -102,43 +91,15 @@ mod tests {
             (known(4, 99, true), 8, 5, false, true, "Err(InstanceTaken)"),
             (known(4, 99, false), 7, 4, false, true, "Ok(Repeat)"),
             (known(4, 99, true), 7, 4, false, true, "Ok(RepeatEvicted)"),
-            (
-                known(4, 99, false),
-                7,
-                4,
-                false,
-                false,
-                "Err(OutOfSequence { last: 4, got: 4 })",
-            ),
+            (known(4, 99, false), 7, 4, false, false, "Err(OutOfSequence { last: 4, got: 4 })"),
             (known(4, 99, true), 7, 4, false, false, "Err(Evicted)"),
-            (
-                known(4, 98, false),
-                7,
-                4,
-                false,
-                true,
-                "Err(DifferentBatch { number: 4 })",
-            ),
+            (known(4, 98, false), 7, 4, false, true, "Err(DifferentBatch { number: 4 })"),
             (known(4, 98, true), 7, 4, false, true, "Err(Evicted)"),
             (known(4, 99, false), 7, 5, false, true, "Ok(Next)"),
             (known(4, 99, false), 7, 5, true, true, "Err(NotJoined)"),
             (known(4, 99, true), 7, 5, false, true, "Err(Evicted)"),
-            (
-                known(4, 99, false),
-                7,
-                3,
-                false,
-                true,
-                "Err(OutOfSequence { last: 4, got: 3 })",
-            ),
-            (
-                known(4, 99, false),
-                7,
-                6,
-                false,
-                true,
-                "Err(OutOfSequence { last: 4, got: 6 })",
-            ),
+            (known(4, 99, false), 7, 3, false, true, "Err(OutOfSequence { last: 4, got: 3 })"),
+            (known(4, 99, false), 7, 6, false, true, "Err(OutOfSequence { last: 4, got: 6 })"),
             (
                 known(u64::MAX, 99, false),
                 7,
@@ -154,11 +115,8 @@ mod tests {
                 start_token,
                 number,
             });
-            batch.membership = joins.then_some(Membership::Join(Join {
-                group: None,
-                subscriptions: &[],
-                types: &[],
-            }));
+            batch.membership =
+                joins.then_some(Membership::Join(Join { group: None, subscriptions: &[], types: &[] }));
             let got = format!("{:?}", turn(known, &batch, 99, kept));
             assert_eq!(got, expected, "case {index}");
         }

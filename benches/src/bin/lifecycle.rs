@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde::{Deserialize, Serialize};
-use whizbang::{Command, Context, Dispatcher, Engine, Failure, HasOneReceptorIn, MemoryStore, PlainReceptor, Service};
+use whizbang::{
+    Command, Context, Dispatcher, Engine, Failure, HasOneReceptorIn, MemoryStore, PlainReceptor, Service,
+};
 use whizbang::{StoreReader, dispatcher};
 use whizbang_storage::WorkStore;
 use whizbang_storage_sqlite::SqliteStore;
@@ -89,10 +91,15 @@ async fn run<S: WorkStore>(store: S, arguments: &Arguments) -> Result<(), Box<dy
             (arguments.messages / arguments.producers, arguments.streams, arguments.payload);
         producers.push(tokio::spawn(async move {
             if payload == 0 {
-                produce(&engine, messages, |n| Plain { stream: (n * 7 + producer) % streams, words: [n; 7] }).await
+                produce(&engine, messages, |n| Plain { stream: (n * 7 + producer) % streams, words: [n; 7] })
+                    .await
             } else {
                 let text = "x".repeat(payload);
-                produce(&engine, messages, |n| Bytes { stream: (n * 7 + producer) % streams, payload: text.clone() }).await
+                produce(&engine, messages, |n| Bytes {
+                    stream: (n * 7 + producer) % streams,
+                    payload: text.clone(),
+                })
+                .await
             }
         }));
     }
@@ -112,7 +119,11 @@ async fn run<S: WorkStore>(store: S, arguments: &Arguments) -> Result<(), Box<dy
     let health = engine.health();
     println!("durable  {:>10.0} messages/s  ({durable:.2?})", rate(durable));
     println!("settled  {:>10.0} messages/s  ({settled:.2?})", rate(settled));
-    println!("exchanges {}  messages per exchange {:.0}", health.exchanges, health.messages_stored as f64 / health.exchanges as f64);
+    println!(
+        "exchanges {}  messages per exchange {:.0}",
+        health.exchanges,
+        health.messages_stored as f64 / health.exchanges as f64
+    );
     engine.stop(Duration::from_secs(10)).await;
     Ok(())
 }

@@ -15,11 +15,7 @@ pub(super) type Own = Publisher<(), NoSink>;
 pub(super) type Out = Consumer<(), NoSink>;
 
 /// Parks at once: the steps before it are the same looks without the danger.
-pub(super) const AT_ONCE: Rest = Rest {
-    looks: 0,
-    pause: std::time::Duration::ZERO,
-    until: None,
-};
+pub(super) const AT_ONCE: Rest = Rest { looks: 0, pause: std::time::Duration::ZERO, until: None };
 
 /// A record of `SMALL` bytes takes 32 in the ring.
 pub(super) const SMALL: usize = 8;
@@ -50,15 +46,7 @@ pub(super) fn rings_of(
     ring_bytes: usize,
     bell: &Doorbell,
 ) -> (In, Out) {
-    rings(
-        RingsConfig {
-            stripes,
-            publishers_max,
-            ring_bytes,
-        },
-        bell,
-    )
-    .expect("bounds that can be")
+    rings(RingsConfig { stripes, publishers_max, ring_bytes }, bell).expect("bounds that can be")
 }
 
 /// The payload that says it is the `n`th.
@@ -93,11 +81,7 @@ pub(super) fn drain(consumer: &mut Out, into: &mut Vec<u8>) {
         let bytes = record.bytes().expect("only bytes are pushed here");
         let n = *bytes.first().expect("no payload is empty");
         assert!(bytes.iter().all(|byte| *byte == n), "torn: {bytes:?}");
-        assert!(
-            bytes.len() == SMALL || bytes.len() == WIDE,
-            "a length that nobody pushed: {}",
-            bytes.len()
-        );
+        assert!(bytes.len() == SMALL || bytes.len() == WIDE, "a length that nobody pushed: {}", bytes.len());
         into.push(n);
     }
     batch.finish();

@@ -117,22 +117,13 @@ pub(super) fn waiter_is_dropped() {
         let _ = answered.as_mut().poll(&mut Context::from_waker(&waker));
     });
     let consumer = thread::spawn(move || {
-        consumer
-            .drain(DrainLimit {
-                records: 1,
-                ..DrainLimit::NONE
-            })
-            .finish();
+        consumer.drain(DrainLimit { records: 1, ..DrainLimit::NONE }).finish();
         consumer.wake();
         consumer
     });
     waiter.join().unwrap();
     let consumer = consumer.join().unwrap();
-    assert_eq!(
-        std::sync::Arc::strong_count(&counted),
-        1,
-        "a waker was left behind"
-    );
+    assert_eq!(std::sync::Arc::strong_count(&counted), 1, "a waker was left behind");
     drop(consumer);
 }
 
@@ -167,11 +158,7 @@ pub(super) fn herald_wakes_from_another_thread() {
     let waiter = thread::spawn(move || {
         let mut answered = pin!(producers.answered(ticket));
         let waker = waker();
-        while answered
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker))
-            .is_pending()
-        {
+        while answered.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             thread::park();
         }
     });

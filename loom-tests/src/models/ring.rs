@@ -34,10 +34,8 @@ pub(super) fn full_ring_is_freed() {
     let producer = thread::spawn(move || {
         let first = producers.push(3, SMALL);
         let second = producers.push(4, SMALL);
-        let closed_or_large = [first, second]
-            .into_iter()
-            .filter_map(Result::err)
-            .find(|why| *why != PushError::Full);
+        let closed_or_large =
+            [first, second].into_iter().filter_map(Result::err).find(|why| *why != PushError::Full);
         assert_eq!(closed_or_large, None);
         [(3, first), (4, second)]
             .into_iter()
@@ -83,11 +81,8 @@ pub(super) fn stripe_is_shared() {
         let mut producers = producers.clone();
         thread::spawn(move || producers.push(n, SMALL).is_ok())
     });
-    let accepted: Vec<_> = pushers
-        .into_iter()
-        .zip([1, 2])
-        .filter_map(|(t, n)| t.join().unwrap().then_some(n))
-        .collect();
+    let accepted: Vec<_> =
+        pushers.into_iter().zip([1, 2]).filter_map(|(t, n)| t.join().unwrap().then_some(n)).collect();
     let mut drained = Vec::new();
     drain(&mut consumer, &mut drained);
     drained.sort_unstable();
@@ -124,11 +119,8 @@ pub(super) fn publisher_ends_and_ring_is_reused() {
             Err(_) => false,
         })
     });
-    let accepted: Vec<_> = pushers
-        .into_iter()
-        .zip([1, 2])
-        .filter_map(|(t, n)| t.join().unwrap().then_some(n))
-        .collect();
+    let accepted: Vec<_> =
+        pushers.into_iter().zip([1, 2]).filter_map(|(t, n)| t.join().unwrap().then_some(n)).collect();
     let mut drained = Vec::new();
     drain(&mut consumer, &mut drained);
     drained.sort_unstable();

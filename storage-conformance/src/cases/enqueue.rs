@@ -9,36 +9,24 @@ pub async fn s77_a_message_comes_with_the_users_commit<F: Fixture>() {
     let mut world = World::<F>::new(2).await;
     let mut a = world.joined().await;
     let stream = world.stream_in(1, 1);
-    let (kept, lost) = (
-        Message::event(1, stream).once(b"kept"),
-        Message::event(2, stream).once(b"lost"),
-    );
+    let (kept, lost) = (Message::event(1, stream).once(b"kept"), Message::event(2, stream).once(b"lost"));
     let service = world.service.clone();
     assert_eq!(
-        world
-            .fixture
-            .enqueue(&service, &[lost.append()], TransactionEnd::Rollback)
-            .await,
+        world.fixture.enqueue(&service, &[lost.append()], TransactionEnd::Rollback).await,
         [AppendAnswer::Arrived]
     );
     assert_eq!(a.heartbeat().await.arrivals_waiting, 0);
     let statistics = a.statistics().await;
     assert_eq!((statistics.arrivals, statistics.dedup_keys), (0, 0));
     assert_eq!(
-        world
-            .fixture
-            .enqueue(&service, &[kept.append()], TransactionEnd::Commit)
-            .await,
+        world.fixture.enqueue(&service, &[kept.append()], TransactionEnd::Commit).await,
         [AppendAnswer::Arrived]
     );
     assert_eq!(a.heartbeat().await.arrivals_waiting, 1);
     assert_eq!(a.move_arrivals().await, [(1, 1)]);
     let got = a.read(1, 0).await;
     assert_eq!((numbers(&got), &got[0].payload), (vec![1], &kept.payload));
-    assert!(
-        matches!(a.append(&[lost]).await[0], AppendAnswer::Stored { .. }),
-        "its key was never used"
-    );
+    assert!(matches!(a.append(&[lost]).await[0], AppendAnswer::Stored { .. }), "its key was never used");
 }
 
 /// Scenario 79: Two messages in one transaction: in order. 80a. Two transactions to one stream, one after the other: in that order.
@@ -48,16 +36,10 @@ pub async fn s79_messages_of_transactions_keep_their_order<F: Fixture>() {
     let stream = world.stream_in(0, 1);
     let service = world.service.clone();
     for first in [1, 3, 5, 7] {
-        let messages = [
-            Message::command(first).of(stream),
-            Message::command(first + 1).of(stream),
-        ];
+        let messages = [Message::command(first).of(stream), Message::command(first + 1).of(stream)];
         let appends = [messages[0].append(), messages[1].append()];
         assert_eq!(
-            world
-                .fixture
-                .enqueue(&service, &appends, TransactionEnd::Commit)
-                .await,
+            world.fixture.enqueue(&service, &appends, TransactionEnd::Commit).await,
             [AppendAnswer::Arrived; 2]
         );
         if first == 3 {
@@ -75,32 +57,15 @@ pub async fn s80_a_used_key_does_not_abort_the_transaction<F: Fixture>() {
     let first = Message::command(1).once(b"key");
     assert_eq!(stored(&a.append(std::slice::from_ref(&first)).await), [1]);
     let service = world.service.clone();
-    let (again, other) = (
-        Message::command(2).once(b"key").with(*b"else"),
-        Message::command(3).once(b"other"),
-    );
-    let unnamed = Message {
-        type_name: String::new(),
-        ..Message::command(4)
-    };
+    let (again, other) =
+        (Message::command(2).once(b"key").with(*b"else"), Message::command(3).once(b"other"));
+    let unnamed = Message { type_name: String::new(), ..Message::command(4) };
     let appends = [again.append(), unnamed.append(), other.append()];
-    let answers = world
-        .fixture
-        .enqueue(&service, &appends, TransactionEnd::Commit)
-        .await;
-    assert_eq!(
-        answers[0],
-        AppendAnswer::Duplicate {
-            first: first.id,
-            body: SameBody::Different
-        }
-    );
+    let answers = world.fixture.enqueue(&service, &appends, TransactionEnd::Commit).await;
+    assert_eq!(answers[0], AppendAnswer::Duplicate { first: first.id, body: SameBody::Different });
     assert!(matches!(answers[1], AppendAnswer::Refused(_)), "{:?}", answers[1]);
     assert_eq!(answers[2], AppendAnswer::Arrived);
     a.move_arrivals().await;
     assert_eq!(numbers(&a.read(0, 0).await), [1, 3]);
-    assert!(matches!(
-        a.append(&[other]).await[0],
-        AppendAnswer::Duplicate { .. }
-    ));
+    assert!(matches!(a.append(&[other]).await[0], AppendAnswer::Duplicate { .. }));
 }

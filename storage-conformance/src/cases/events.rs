@@ -29,28 +29,18 @@ pub async fn s66_versions_have_no_gaps_whoever_appends<F: Fixture>() {
     }
     a.release(&[Partition(0)]).await;
     b.heartbeat().await;
-    b.append(&[Message::event(300, stream), Message::event(301, other)])
-        .await;
+    b.append(&[Message::event(300, stream), Message::event(301, other)]).await;
     let versions =
         |got: &[Got]| -> Vec<u64> { got.iter().filter_map(|got| got.version).map(|v| v.0).collect() };
-    assert_eq!(
-        versions(&b.history(stream, 0, 99).await),
-        (1..=21).collect::<Vec<_>>()
-    );
-    assert_eq!(
-        versions(&b.history(other, 0, 99).await),
-        (1..=11).collect::<Vec<_>>()
-    );
+    assert_eq!(versions(&b.history(stream, 0, 99).await), (1..=21).collect::<Vec<_>>());
+    assert_eq!(versions(&b.history(other, 0, 99).await), (1..=11).collect::<Vec<_>>());
     let mut c = world.joined().await;
     b.leave(&[]).await;
     world.kill_and_evict(a, &mut c).await;
     c.heartbeat().await;
     assert!(matches!(
         c.append(&[Message::event(302, stream)]).await[0],
-        AppendAnswer::Stored {
-            version: Some(Version(22)),
-            ..
-        }
+        AppendAnswer::Stored { version: Some(Version(22)), .. }
     ));
 }
 
@@ -68,10 +58,7 @@ pub async fn s67_a_history_is_complete_and_in_order<F: Fixture>() {
         ]);
     }
     a.append(&messages).await;
-    assert_eq!(
-        numbers(&a.history(stream, 0, 99).await),
-        (0..20).collect::<Vec<_>>()
-    );
+    assert_eq!(numbers(&a.history(stream, 0, 99).await), (0..20).collect::<Vec<_>>());
     assert_eq!(numbers(&a.history(stream, 15, 3).await), [15, 16, 17]);
     assert_eq!(numbers(&a.history(stream, 18, 99).await), [18, 19]);
     assert_eq!(a.history(stream, 20, 99).await, []);
@@ -85,29 +72,11 @@ pub async fn s67_a_history_is_complete_and_in_order<F: Fixture>() {
     // What is on its way, or in a unit that was not applied, is not there.
     let mut b = world.joined().await;
     b.append(&[Message::event(50, stream)]).await;
-    a.append(&[Message::event(51, stream).due_in(Duration::from_secs(1))])
-        .await;
-    let (emit, wrong) = (
-        Message::event(52, stream),
-        [Expected {
-            stream,
-            version: Version(1),
-        }],
-    );
+    a.append(&[Message::event(51, stream).due_in(Duration::from_secs(1))]).await;
+    let (emit, wrong) = (Message::event(52, stream), [Expected { stream, version: Version(1) }]);
     let emits = [emit.append()];
-    let answers = a
-        .units(&[Unit {
-            expects: &wrong,
-            ..group(&emits)
-        }])
-        .await;
-    assert_eq!(
-        answers,
-        [UnitAnswer::StreamConflict {
-            stream,
-            actual: Version(20)
-        }]
-    );
+    let answers = a.units(&[Unit { expects: &wrong, ..group(&emits) }]).await;
+    assert_eq!(answers, [UnitAnswer::StreamConflict { stream, actual: Version(20) }]);
     assert_eq!(a.history(stream, 0, 99).await.len(), 20);
     a.move_arrivals().await;
     assert_eq!(numbers(&a.history(stream, 20, 99).await), [50]);
@@ -117,8 +86,7 @@ pub async fn s67_a_history_is_complete_and_in_order<F: Fixture>() {
 pub async fn s68_a_projection_moves_with_its_cursor<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
-    a.append(&(1..=20).map(Message::command).collect::<Vec<_>>())
-        .await;
+    a.append(&(1..=20).map(Message::command).collect::<Vec<_>>()).await;
     let mut random = fastrand::Rng::with_seed(68);
     let mut restarts = 0;
     while restarts < 6 {
@@ -136,30 +104,16 @@ pub async fn s68_a_projection_moves_with_its_cursor<F: Fixture>() {
             restarts += 1;
             let lag = a.statistics().await.subscriptions[0].lag;
             let counted = value(&a, b"count").await.map_or(0, |(_, value)| value);
-            assert_eq!(
-                counted + lag,
-                20,
-                "what is counted is settled, and nothing else is"
-            );
+            assert_eq!(counted + lag, 20, "what is counted is settled, and nothing else is");
         }
     }
 }
 
 /// What a projection counts, and its revision.
 async fn value<S: WorkStore>(member: &Member<S>, key: &[u8]) -> Option<(Revision, u64)> {
-    let stored = member
-        .store
-        .reader()
-        .projection("totals", key)
-        .await
-        .expect("the reading side answers")?;
+    let stored = member.store.reader().projection("totals", key).await.expect("the reading side answers")?;
     assert_eq!(stored.key, key);
-    Some((
-        stored.revision,
-        String::from_utf8_lossy(&stored.state)
-            .parse()
-            .expect("it is a number"),
-    ))
+    Some((stored.revision, String::from_utf8_lossy(&stored.state).parse().expect("it is a number")))
 }
 
 /// Handles a message by adding one to a projection, in one unit, until it is applied; how often it conflicted.
@@ -168,18 +122,8 @@ async fn add_one<S: WorkStore>(member: &mut Member<S>, got: &Got, key: &[u8]) ->
     loop {
         let before = value(member, key).await;
         let state = before.map_or(1, |(_, value)| value + 1).to_string();
-        let projections = [projection(
-            key,
-            before.map(|(revision, _)| revision.0),
-            Some(state.as_bytes()),
-        )];
-        match member
-            .units(&[Unit {
-                projections: &projections,
-                ..got.done()
-            }])
-            .await[0]
-        {
+        let projections = [projection(key, before.map(|(revision, _)| revision.0), Some(state.as_bytes()))];
+        match member.units(&[Unit { projections: &projections, ..got.done() }]).await[0] {
             UnitAnswer::Applied { .. } => return conflicts,
             UnitAnswer::ProjectionConflict { index: 0 } => conflicts += 1,
             ref other => panic!("{other:?}"),
@@ -208,24 +152,10 @@ pub async fn s69_a_shared_projection_loses_no_update<F: Fixture>() {
     for (mine, theirs) in mine.iter().zip(&theirs) {
         let before = value(&a, b"count").await;
         let state = before.map_or(1, |(_, value)| value + 1).to_string();
-        let projections = [projection(
-            b"count",
-            before.map(|(revision, _)| revision.0),
-            Some(state.as_bytes()),
-        )];
-        assert!(applied(
-            &a.units(&[Unit {
-                projections: &projections,
-                ..mine.done()
-            }])
-            .await
-        ));
-        let stale = b
-            .units(&[Unit {
-                projections: &projections,
-                ..theirs.done()
-            }])
-            .await;
+        let projections =
+            [projection(b"count", before.map(|(revision, _)| revision.0), Some(state.as_bytes()))];
+        assert!(applied(&a.units(&[Unit { projections: &projections, ..mine.done() }]).await));
+        let stale = b.units(&[Unit { projections: &projections, ..theirs.done() }]).await;
         assert_eq!(stale, [UnitAnswer::ProjectionConflict { index: 0 }]);
         conflicts += 1;
         add_one(&mut b, theirs, b"count").await;
@@ -240,35 +170,18 @@ pub async fn s69_a_shared_projection_loses_no_update<F: Fixture>() {
     ])
     .await;
     let got = a.read(0, 200).await;
-    let once = [
-        projection(b"other", Some(400), Some(b"1")),
-        projection(b"count", Some(400), Some(b"401")),
-    ];
+    let once = [projection(b"other", Some(400), Some(b"1")), projection(b"count", Some(400), Some(b"401"))];
     let answers = a
         .units(&[
-            Unit {
-                projections: &once,
-                ..got[0].done()
-            },
-            Unit {
-                projections: &once[1..],
-                ..got[0].done()
-            },
-            Unit {
-                projections: &once[1..],
-                ..got[1].done()
-            },
+            Unit { projections: &once, ..got[0].done() },
+            Unit { projections: &once[1..], ..got[0].done() },
+            Unit { projections: &once[1..], ..got[1].done() },
         ])
         .await;
     assert_eq!(answers[0], UnitAnswer::ProjectionConflict { index: 0 });
     assert_eq!(answers[1], UnitAnswer::Skipped);
     assert!(applied(&answers[2..]));
-    let answers = a
-        .units(&[Unit {
-            projections: &once[1..],
-            ..got[0].done()
-        }])
-        .await;
+    let answers = a.units(&[Unit { projections: &once[1..], ..got[0].done() }]).await;
     assert_eq!(answers, [UnitAnswer::ProjectionConflict { index: 0 }]);
 }
 
@@ -292,33 +205,18 @@ pub async fn s70_a_deleted_projection_is_gone<F: Fixture>() {
         (write(b"\0\xFF'", None, Some(b"\0")), true),
         (write(b"z", None, Some(b"\xFF")), true),
     ] {
-        let answers = a
-            .units(&[Unit {
-                projections: &projections,
-                ..group(&[])
-            }])
-            .await;
+        let answers = a.units(&[Unit { projections: &projections, ..group(&[]) }]).await;
         assert_eq!(applied(&answers), expected, "{projections:?}: {answers:?}");
     }
     let reader = a.store.reader();
-    let one = reader
-        .projection("totals", b"k")
-        .await
-        .expect("it is read")
-        .expect("it is there");
+    let one = reader.projection("totals", b"k").await.expect("it is read").expect("it is there");
     assert_eq!((one.revision, &one.state[..]), (Revision(1), &b"new"[..]));
     let page = |after: &'static [u8], count: usize| reader.projections("totals", after, count);
     let keys = |page: Vec<whizbang_storage::ProjectionState>| -> Vec<Vec<u8>> {
         page.into_iter().map(|p| p.key).collect()
     };
-    assert_eq!(
-        keys(page(b"", 9).await.expect("it is read")),
-        [&b"\0\xFF'"[..], b"k", b"z"]
-    );
-    assert_eq!(
-        keys(page(b"", 2).await.expect("it is read")),
-        [&b"\0\xFF'"[..], b"k"]
-    );
+    assert_eq!(keys(page(b"", 9).await.expect("it is read")), [&b"\0\xFF'"[..], b"k", b"z"]);
+    assert_eq!(keys(page(b"", 2).await.expect("it is read")), [&b"\0\xFF'"[..], b"k"]);
     assert_eq!(keys(page(b"k", 9).await.expect("it is read")), [b"z"]);
     assert_eq!(reader.projections("other", b"", 9).await.expect("it is read"), []);
     assert_eq!(reader.projection("other", b"k").await.expect("it is read"), None);
@@ -341,89 +239,49 @@ pub async fn s71_a_late_subscription_starts_where_it_asks<F: Fixture>() {
     a.settle(0, 1, 2).await;
     a.housekeep(99).await;
     let mut b = world.member().await;
-    let told = b
-        .join(Some("group"), &[subscription("late"), subscription("all")], &[])
-        .await;
-    assert_eq!(
-        told.subscriptions[1],
-        a.subscription(),
-        "a known one keeps its number"
-    );
-    let late = Read {
-        subscription: told.subscriptions[0],
-        ..a.reads(0, 0)
-    };
+    let told = b.join(Some("group"), &[subscription("late"), subscription("all")], &[]).await;
+    assert_eq!(told.subscriptions[1], a.subscription(), "a known one keeps its number");
+    let late = Read { subscription: told.subscriptions[0], ..a.reads(0, 0) };
     let (got, through) = a.reading(late).await;
     assert_eq!((positions(&got), through), (vec![2, 3, 4], 4));
     assert_eq!(positions(&a.read(0, 0).await), [3]);
     assert_eq!(a.low(0).await, 2);
     // The same name in another group is another subscription.
-    let other = a
-        .operate(Operation::Register {
-            group: "other",
-            subscription: subscription("all"),
-        })
-        .await;
+    let other = a.operate(Operation::Register { group: "other", subscription: subscription("all") }).await;
     assert!(matches!(other, OperationAnswer::Registered(id) if id != a.subscription()));
 }
 
 /// Scenario 72: A subscription is dropped: its cursors and parked work go, and trimming no longer waits for it.
 pub async fn s72_a_dropped_subscription_is_gone_and_holds_nothing_up<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
-    let mut a = world
-        .joined_with(&[subscription("all"), subscription("slow")])
-        .await;
-    a.append(&[Message::command(1), Message::command(2), Message::command(3)])
-        .await;
+    let mut a = world.joined_with(&[subscription("all"), subscription("slow")]).await;
+    a.append(&[Message::command(1), Message::command(2), Message::command(3)]).await;
     a.read(0, 0).await;
     a.settle(0, 1, 3).await;
     let slow = a.subscriptions[1];
-    let got = a
-        .reading(Read {
-            subscription: slow,
-            ..a.reads(0, 0)
-        })
-        .await
-        .0;
-    let dead = Settle::Dead {
-        reason: whizbang_storage::DeadReason::Rejected,
-        error: "no",
-    };
-    a.units(&[got[1].ends(dead), got[2].retry_in(Duration::ZERO)])
-        .await;
+    let got = a.reading(Read { subscription: slow, ..a.reads(0, 0) }).await.0;
+    let dead = Settle::Dead { reason: whizbang_storage::DeadReason::Rejected, error: "no" };
+    a.units(&[got[1].ends(dead), got[2].retry_in(Duration::ZERO)]).await;
     assert_eq!(a.housekeep(99).await, 0);
     assert_eq!(a.operate(Operation::Drop(slow)).await, OperationAnswer::Done);
     assert_eq!(a.operate(Operation::Drop(slow)).await, OperationAnswer::Gone);
     assert_eq!(a.operate(Operation::Pause(slow)).await, OperationAnswer::Gone);
     assert_eq!((a.dead_letters().await.len(), a.due().await.len()), (0, 0));
     assert_eq!(a.units(&[got[0].done()]).await, [UnitAnswer::Unknown]);
-    let read = Read {
-        subscription: slow,
-        ..a.reads(0, 0)
-    };
+    let read = Read { subscription: slow, ..a.reads(0, 0) };
     assert_eq!(a.try_read(read).await, whizbang_storage::ReadAnswer::Paused);
     assert_eq!(a.heartbeat().await.owned[0].cursors.len(), 1);
     assert_eq!(a.housekeep(99).await, 3);
     assert_eq!(a.statistics().await.subscriptions.len(), 1);
     // Registered again it is a new one.
-    let OperationAnswer::Registered(again) = a
-        .operate(Operation::Register {
-            group: "group",
-            subscription: subscription("slow"),
-        })
-        .await
+    let OperationAnswer::Registered(again) =
+        a.operate(Operation::Register { group: "group", subscription: subscription("slow") }).await
     else {
         panic!("it is registered")
     };
     assert!(again > slow);
     a.append(&[Message::command(4)]).await;
-    let batch = WorkBatch {
-        reads: &[Read {
-            subscription: again,
-            ..a.reads(0, 3)
-        }],
-        ..a.batch()
-    };
+    let batch = WorkBatch { reads: &[Read { subscription: again, ..a.reads(0, 3) }], ..a.batch() };
     let answer = a.ok(batch).await;
     assert_eq!(numbers(&Got::all(&answer.page)), [4]);
 }

@@ -15,59 +15,31 @@ use crate::{ALL, Fixture, Member, Message, World, applied, numbers, sender, stor
 pub async fn s01_an_unknown_instance_joins_and_owns_everything<F: Fixture>() {
     let mut world = World::<F>::new(128).await;
     let mut a = world.member().await;
-    let told = a
-        .join(Some("group"), &[subscription("all"), subscription("more")], &[])
-        .await;
+    let told = a.join(Some("group"), &[subscription("all"), subscription("more")], &[]).await;
     assert_eq!((told.alive, told.give_back, told.arrivals_waiting), (1, 0, 0));
     assert_eq!(told.next_due, None);
     assert_eq!(told.subscriptions.len(), 2);
     assert_ne!(told.subscriptions[0], told.subscriptions[1]);
     assert_eq!(told.owned.len(), 128);
     for (number, owned) in (0..).zip(&told.owned) {
-        assert_eq!(
-            (owned.partition, owned.epoch, owned.head),
-            (Partition(number), Epoch(1), Position(0))
-        );
-        let cursors: Vec<_> = owned
-            .cursors
-            .iter()
-            .map(|c| (c.subscription, c.low.0, c.read_from.0))
-            .collect();
-        assert_eq!(
-            cursors,
-            [(told.subscriptions[0], 0, 0), (told.subscriptions[1], 0, 0)]
-        );
+        assert_eq!((owned.partition, owned.epoch, owned.head), (Partition(number), Epoch(1), Position(0)));
+        let cursors: Vec<_> =
+            owned.cursors.iter().map(|c| (c.subscription, c.low.0, c.read_from.0)).collect();
+        assert_eq!(cursors, [(told.subscriptions[0], 0, 0), (told.subscriptions[1], 0, 0)]);
     }
     let statistics = a.statistics().await;
     assert_eq!(statistics.instances, [a.from.instance]);
     // A name that cannot be stored refuses the join whole, and the number is free.
     let mut b = world.member().await;
     let long = "x".repeat(201);
-    for (group, name, known) in [
-        ("", "s", "t"),
-        ("g", "", "t"),
-        ("g", &long, "t"),
-        ("g", "s", "nul\0"),
-    ] {
+    for (group, name, known) in [("", "s", "t"), ("g", "", "t"), ("g", &long, "t"), ("g", "s", "nul\0")] {
         let join = Membership::Join(Join {
             group: Some(group),
             subscriptions: &[subscription(name)],
-            types: &[KnownType {
-                name: known,
-                version_max: 1,
-            }],
+            types: &[KnownType { name: known, version_max: 1 }],
         });
-        let refused = b
-            .send(WorkBatch {
-                membership: Some(join),
-                ..b.batch()
-            })
-            .await
-            .map(drop);
-        assert!(
-            matches!(refused, Err(StoreError::NotApplied(NotApplied::Join(_)))),
-            "{refused:?}"
-        );
+        let refused = b.send(WorkBatch { membership: Some(join), ..b.batch() }).await.map(drop);
+        assert!(matches!(refused, Err(StoreError::NotApplied(NotApplied::Join(_)))), "{refused:?}");
     }
     b.join(Some("group"), &[], &[]).await;
 }
@@ -93,11 +65,7 @@ pub async fn s03_partitions_are_shared_fairly_as_instances_join<F: Fixture>() {
     for n in 1..=33usize {
         let mut joining = world.member().await;
         let told = joining.join(Some("group"), &[subscription("all")], &[]).await;
-        assert_eq!(
-            told.owned.len(),
-            if n == 1 { 32 } else { 0 },
-            "nothing is taken from a living owner"
-        );
+        assert_eq!(told.owned.len(), if n == 1 { 32 } else { 0 }, "nothing is taken from a living owner");
         members.push(joining);
         let mut rounds = 0;
         loop {
@@ -105,12 +73,8 @@ pub async fn s03_partitions_are_shared_fairly_as_instances_join<F: Fixture>() {
             for member in &mut members {
                 let told = member.heartbeat().await;
                 asked += told.give_back;
-                let back: Vec<Partition> = told
-                    .owned
-                    .iter()
-                    .map(|o| o.partition)
-                    .take(told.give_back)
-                    .collect();
+                let back: Vec<Partition> =
+                    told.owned.iter().map(|o| o.partition).take(told.give_back).collect();
                 if !back.is_empty() {
                     member.release(&back).await;
                 }
@@ -123,10 +87,7 @@ pub async fn s03_partitions_are_shared_fairly_as_instances_join<F: Fixture>() {
         }
         let held: Vec<usize> = members.iter().map(|member| member.owned.len()).collect();
         let (least, most) = (held.iter().min().unwrap_or(&0), held.iter().max().unwrap_or(&0));
-        assert!(
-            *least >= 32 / n && *most <= 32 / n + 1,
-            "{n} instances hold {held:?}"
-        );
+        assert!(*least >= 32 / n && *most <= 32 / n + 1, "{n} instances hold {held:?}");
     }
 }
 
@@ -158,30 +119,14 @@ pub async fn s03_what_is_given_back_gets_the_next_epoch<F: Fixture>() {
         "what is freed is not taken again in the same batch"
     );
     let told = b.heartbeat().await;
-    let got: Vec<_> = told
-        .owned
-        .iter()
-        .map(|owned| (owned.partition.0, owned.epoch.0))
-        .collect();
+    let got: Vec<_> = told.owned.iter().map(|owned| (owned.partition.0, owned.epoch.0)).collect();
     assert_eq!(got, [(1, 2), (3, 2), (6, 2), (7, 2)]);
     // A release under another epoch, or of what is not owned, is ignored.
-    let wrong = [whizbang_storage::Release {
-        partition: Partition(1),
-        epoch: Epoch(1),
-        running: &[],
-    }];
+    let wrong = [whizbang_storage::Release { partition: Partition(1), epoch: Epoch(1), running: &[] }];
     assert_eq!(b.says(Membership::Release(&wrong)).await.owned.len(), 4);
     let wrong = [
-        whizbang_storage::Release {
-            partition: Partition(0),
-            epoch: Epoch(1),
-            running: &[],
-        },
-        whizbang_storage::Release {
-            partition: Partition(99),
-            epoch: Epoch(1),
-            running: &[],
-        },
+        whizbang_storage::Release { partition: Partition(0), epoch: Epoch(1), running: &[] },
+        whizbang_storage::Release { partition: Partition(99), epoch: Epoch(1), running: &[] },
     ];
     assert_eq!(b.says(Membership::Release(&wrong)).await.owned.len(), 4);
     assert_eq!(a.heartbeat().await.owned.len(), 4);
@@ -193,12 +138,7 @@ pub async fn s04_a_leaving_instance_frees_its_partitions_at_once<F: Fixture>() {
     let mut a = world.joined().await;
     let (mut b, mut c) = (world.joined().await, world.joined().await);
     let told = a.heartbeat().await;
-    let back: Vec<Partition> = told
-        .owned
-        .iter()
-        .map(|owned| owned.partition)
-        .take(told.give_back)
-        .collect();
+    let back: Vec<Partition> = told.owned.iter().map(|owned| owned.partition).take(told.give_back).collect();
     a.release(&back).await;
     b.heartbeat().await;
     c.heartbeat().await;
@@ -254,11 +194,7 @@ pub async fn s05_a_silence_of_all_evicts_nobody<F: Fixture>() {
     world.clock.advance(Duration::from_millis(4_999));
     b.heartbeat().await;
     world.clock.advance(Duration::from_millis(5_001));
-    assert_eq!(
-        b.heartbeat().await.alive,
-        2,
-        "nobody wrote for half a time to live"
-    );
+    assert_eq!(b.heartbeat().await.alive, 2, "nobody wrote for half a time to live");
     for (pause, alive) in [(4_999, 2), (4_999, 2), (1, 2), (1, 1)] {
         world.clock.advance(Duration::from_millis(pause));
         assert_eq!(
@@ -307,36 +243,17 @@ pub async fn s08_an_evicted_instance_is_refused_and_writes_nothing<F: Fixture>()
     let units = [got[0].done()];
     for batch in [
         a.batch(),
-        WorkBatch {
-            membership: Some(Membership::Heartbeat),
-            ..a.batch()
-        },
-        WorkBatch {
-            appends: &appends,
-            ..a.batch()
-        },
-        WorkBatch {
-            settled: &settled,
-            ..a.batch()
-        },
-        WorkBatch {
-            units: &units,
-            ..a.batch()
-        },
-        WorkBatch {
-            reads: &reads,
-            due: Some(ALL),
-            ..a.batch()
-        },
+        WorkBatch { membership: Some(Membership::Heartbeat), ..a.batch() },
+        WorkBatch { appends: &appends, ..a.batch() },
+        WorkBatch { settled: &settled, ..a.batch() },
+        WorkBatch { units: &units, ..a.batch() },
+        WorkBatch { reads: &reads, due: Some(ALL), ..a.batch() },
     ] {
         let refused = a.send(batch).await.map(drop);
         assert!(matches!(refused, Err(StoreError::Evicted)), "{refused:?}");
     }
     let statistics = b.statistics().await;
-    assert_eq!(
-        (statistics.messages, statistics.arrivals, statistics.dedup_keys),
-        (2, 0, 0)
-    );
+    assert_eq!((statistics.messages, statistics.arrivals, statistics.dedup_keys), (2, 0, 0));
     assert_eq!(statistics.subscriptions[0].lag, 2);
     assert_eq!(statistics.instances, [b.from.instance]);
 }
@@ -349,23 +266,10 @@ pub async fn s09_an_evicted_process_joins_under_a_new_id<F: Fixture>() {
     world.outlive(&mut b).await;
     assert!(matches!(a.send(a.batch()).await, Err(StoreError::Evicted)));
     // The evicted id cannot join again: it is gone for good.
-    let join = Membership::Join(Join {
-        group: Some("group"),
-        subscriptions: &[],
-        types: &[],
-    });
+    let join = Membership::Join(Join { group: Some("group"), subscriptions: &[], types: &[] });
     let again = sender(1);
     let first = whizbang_storage::Sender { number: 2, ..again };
-    let refused = a
-        .send_as(
-            first,
-            WorkBatch {
-                membership: Some(join),
-                ..a.batch()
-            },
-        )
-        .await
-        .map(drop);
+    let refused = a.send_as(first, WorkBatch { membership: Some(join), ..a.batch() }).await.map(drop);
     assert!(matches!(refused, Err(StoreError::Evicted)), "{refused:?}");
     let mut fresh = world.joined().await;
     assert_eq!(fresh.heartbeat().await.alive, 2);
@@ -375,35 +279,19 @@ pub async fn s09_an_evicted_process_joins_under_a_new_id<F: Fixture>() {
 pub async fn s10_two_services_never_see_each_other<F: Fixture>() {
     let mut world = World::<F>::new(2).await;
     let mut a = world.joined().await;
-    let other = Service {
-        partitions: 3,
-        ..Service::named("other")
-    };
-    let mut b = world
-        .member_of(other)
-        .await
-        .expect("another service can be opened");
+    let other = Service { partitions: 3, ..Service::named("other") };
+    let mut b = world.member_of(other).await.expect("another service can be opened");
     let told = b.join(Some("group"), &[subscription("all")], &[]).await;
     assert_eq!((told.alive, told.owned.len()), (1, 3));
     let stream = world.stream_in(0, 1);
     let message = Message::event(1, stream).once(b"key");
     assert_eq!(stored(&a.append(std::slice::from_ref(&message)).await).len(), 1);
     let got = a.read(0, 0).await;
-    let dead = got[0].ends(Settle::Dead {
-        reason: whizbang_storage::DeadReason::Rejected,
-        error: "no",
-    });
+    let dead = got[0].ends(Settle::Dead { reason: whizbang_storage::DeadReason::Rejected, error: "no" });
     assert!(applied(&a.units(&[dead]).await));
     assert_eq!(b.dead_letters().await, []);
     let statistics = b.statistics().await;
-    assert_eq!(
-        (
-            statistics.events,
-            statistics.dedup_keys,
-            statistics.instances.len()
-        ),
-        (0, 0, 1)
-    );
+    assert_eq!((statistics.events, statistics.dedup_keys, statistics.instances.len()), (0, 0, 1));
     // The same key, and the same stream, are free in the other service.
     let answers = b.append(&[message]).await;
     let version = match answers[0] {
@@ -423,44 +311,22 @@ pub async fn s11_another_agreement_is_refused_at_start<F: Fixture>() {
         Err(error) => error.to_string(),
     };
     let service = world.service.clone();
-    let other = Service {
-        partitions: 17,
-        ..service.clone()
-    };
+    let other = Service { partitions: 17, ..service.clone() };
     let error = text(world.member_of(other.clone()).await);
     assert!(error.contains("16") && error.contains("17"), "{error}");
-    let slower = Service {
-        time_to_live: Duration::from_secs(33),
-        ..service.clone()
-    };
+    let slower = Service { time_to_live: Duration::from_secs(33), ..service.clone() };
     let error = text(world.member_of(slower).await);
     assert!(error.contains("10") && error.contains("33"), "{error}");
     // After a restart as well; and what is not agreed upon may differ.
     world.kill(a).await;
     assert!(text(world.member_of(other).await).contains("16"));
-    let own = Service {
-        window: 7,
-        dedup_retention: Duration::from_secs(1),
-        ..service
-    };
+    let own = Service { window: 7, dedup_retention: Duration::from_secs(1), ..service };
     assert!(world.member_of(own).await.is_ok());
     for unusable in [
-        Service {
-            partitions: 0,
-            ..Service::named("new")
-        },
-        Service {
-            partitions: 4_097,
-            ..Service::named("new")
-        },
-        Service {
-            time_to_live: Duration::from_millis(1),
-            ..Service::named("new")
-        },
-        Service {
-            window: 0,
-            ..Service::named("new")
-        },
+        Service { partitions: 0, ..Service::named("new") },
+        Service { partitions: 4_097, ..Service::named("new") },
+        Service { time_to_live: Duration::from_millis(1), ..Service::named("new") },
+        Service { window: 0, ..Service::named("new") },
         Service::named(""),
         Service::named("nul\0"),
     ] {
@@ -494,17 +360,8 @@ pub async fn s12_whoever_comes_and_goes_every_partition_has_one_owner<F: Fixture
             let index = random.usize(0..members.len());
             let member = &mut members[index];
             let told = member.heartbeat().await;
-            let back: Vec<Partition> = told
-                .owned
-                .iter()
-                .map(|o| o.partition)
-                .take(told.give_back)
-                .collect();
-            let told = if back.is_empty() {
-                told
-            } else {
-                member.release(&back).await
-            };
+            let back: Vec<Partition> = told.owned.iter().map(|o| o.partition).take(told.give_back).collect();
+            let told = if back.is_empty() { told } else { member.release(&back).await };
             check_epochs(&mut epochs, member.from.instance, &told, seed);
         }
         for round in 0.. {
@@ -514,12 +371,8 @@ pub async fn s12_whoever_comes_and_goes_every_partition_has_one_owner<F: Fixture
                 let told = member.heartbeat().await;
                 check_epochs(&mut epochs, member.from.instance, &told, seed);
                 asked += told.give_back;
-                let back: Vec<Partition> = told
-                    .owned
-                    .iter()
-                    .map(|o| o.partition)
-                    .take(told.give_back)
-                    .collect();
+                let back: Vec<Partition> =
+                    told.owned.iter().map(|o| o.partition).take(told.give_back).collect();
                 if !back.is_empty() {
                     member.release(&back).await;
                 }
@@ -572,21 +425,10 @@ pub async fn s14_an_instance_id_belongs_to_one_process<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
     let mut b = world.member().await;
-    let join = Membership::Join(Join {
-        group: Some("group"),
-        subscriptions: &[],
-        types: &[],
-    });
+    let join = Membership::Join(Join { group: Some("group"), subscriptions: &[], types: &[] });
     for number in [1, 2, 3] {
-        let from = whizbang_storage::Sender {
-            start_token: 1,
-            number,
-            ..a.from
-        };
-        let batch = WorkBatch {
-            membership: Some(join),
-            ..b.batch()
-        };
+        let from = whizbang_storage::Sender { start_token: 1, number, ..a.from };
+        let batch = WorkBatch { membership: Some(join), ..b.batch() };
         let refused = b.send_as(from, batch).await.map(drop);
         assert!(matches!(refused, Err(StoreError::InstanceTaken)), "{refused:?}");
     }
@@ -594,13 +436,7 @@ pub async fn s14_an_instance_id_belongs_to_one_process<F: Fixture>() {
     // Its first batch must join, its later ones must not.
     let not_joined = b.send(b.batch()).await.map(drop);
     assert!(matches!(not_joined, Err(StoreError::NotJoined)), "{not_joined:?}");
-    let again = a
-        .send(WorkBatch {
-            membership: Some(join),
-            ..a.batch()
-        })
-        .await
-        .map(drop);
+    let again = a.send(WorkBatch { membership: Some(join), ..a.batch() }).await.map(drop);
     assert!(matches!(again, Err(StoreError::NotJoined)), "{again:?}");
     a.heartbeat().await;
 }
@@ -623,17 +459,11 @@ pub async fn s14a_an_instance_without_a_group_only_publishes<F: Fixture>() {
     assert_eq!(numbers(&a.read(2, 0).await), [1, 2, 3]);
     assert_eq!(publisher.heartbeat().await, MembershipAnswer::default());
     // It has no subscription: whatever it says of one is not heard.
-    let read = whizbang_storage::Read {
-        epoch: Epoch(1),
-        ..a.reads(2, 0)
-    };
+    let read = whizbang_storage::Read { epoch: Epoch(1), ..a.reads(2, 0) };
     assert_eq!(publisher.try_read(read).await, ReadAnswer::Paused);
     assert_eq!(publisher.due().await, []);
     let settled = [a.range(2, 1, 1)];
-    let batch = WorkBatch {
-        settled: &settled,
-        ..publisher.batch()
-    };
+    let batch = WorkBatch { settled: &settled, ..publisher.batch() };
     assert_eq!(publisher.ok(batch).await.settled, [SettledAnswer::Unknown]);
 }
 
@@ -648,10 +478,7 @@ pub async fn s14b_two_groups_have_their_own_owners_and_cursors<F: Fixture>() {
     let stream = world.stream_in(0, 1);
     // The owner of the older group writes the log; what the other appends arrives.
     assert_eq!(stored(&a.append(&[Message::command(1).of(stream)]).await), [1]);
-    assert_eq!(
-        b.append(&[Message::command(2).of(stream)]).await,
-        [AppendAnswer::Arrived]
-    );
+    assert_eq!(b.append(&[Message::command(2).of(stream)]).await, [AppendAnswer::Arrived]);
     assert_eq!(b.heartbeat().await.arrivals_waiting, 0, "it is not the writer");
     assert_eq!(b.move_arrivals().await, []);
     assert_eq!(a.move_arrivals().await, [(0, 2)]);
@@ -661,23 +488,11 @@ pub async fn s14b_two_groups_have_their_own_owners_and_cursors<F: Fixture>() {
     assert_eq!(b.settle(0, 1, 2).await, SettledAnswer::Applied);
     assert_eq!((a.low(0).await, b.low(0).await), (0, 2));
     // A subscription of the other group is not there.
-    let foreign = [whizbang_storage::Settled {
-        subscription: a.subscription(),
-        ..b.range(0, 1, 1)
-    }];
-    let batch = WorkBatch {
-        settled: &foreign,
-        ..b.batch()
-    };
+    let foreign = [whizbang_storage::Settled { subscription: a.subscription(), ..b.range(0, 1, 1) }];
+    let batch = WorkBatch { settled: &foreign, ..b.batch() };
     assert_eq!(b.ok(batch).await.settled, [SettledAnswer::Unknown]);
-    let delivery = whizbang_storage::Delivery {
-        subscription: a.subscription(),
-        ..got[0].delivery()
-    };
-    let unit = whizbang_storage::Unit {
-        delivery: Some(delivery),
-        ..got[0].done()
-    };
+    let delivery = whizbang_storage::Delivery { subscription: a.subscription(), ..got[0].delivery() };
+    let unit = whizbang_storage::Unit { delivery: Some(delivery), ..got[0].done() };
     assert_eq!(b.units(&[unit]).await, [UnitAnswer::Unknown]);
     // Without an owner in the older group, the younger one's owner writes.
     a.leave(&[]).await;
@@ -692,42 +507,17 @@ pub async fn s14b_two_groups_have_their_own_owners_and_cursors<F: Fixture>() {
 pub async fn s14c_a_type_that_only_some_know_is_handled_by_them<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut old = world.member().await;
-    old.join(
-        Some("group"),
-        &[subscription("all")],
-        &[KnownType {
-            name: "test.command",
-            version_max: 1,
-        }],
-    )
-    .await;
+    old.join(Some("group"), &[subscription("all")], &[KnownType { name: "test.command", version_max: 1 }])
+        .await;
     let mut new = world.member().await;
-    let types = [
-        KnownType {
-            name: "test.command",
-            version_max: 2,
-        },
-        KnownType {
-            name: "test.new",
-            version_max: 1,
-        },
-    ];
+    let types =
+        [KnownType { name: "test.command", version_max: 2 }, KnownType { name: "test.new", version_max: 1 }];
     new.join(Some("group"), &[subscription("all")], &types).await;
-    let named = Message {
-        type_name: "test.new".to_owned(),
-        ..Message::command(1)
-    };
-    let newer = Message {
-        type_version: 2,
-        ..Message::command(2)
-    };
+    let named = Message { type_name: "test.new".to_owned(), ..Message::command(1) };
+    let newer = Message { type_version: 2, ..Message::command(2) };
     old.append(&[named, newer, Message::command(3)]).await;
     let got = old.read(0, 0).await;
-    let units = [
-        got[0].ends(Settle::Unroutable),
-        got[1].ends(Settle::Unroutable),
-        got[2].done(),
-    ];
+    let units = [got[0].ends(Settle::Unroutable), got[1].ends(Settle::Unroutable), got[2].done()];
     assert!(applied(&old.units(&units).await));
     assert_eq!(old.low(0).await, 3);
     assert_eq!(old.due().await, [], "nothing of it for who does not know it");
@@ -735,11 +525,7 @@ pub async fn s14c_a_type_that_only_some_know_is_handled_by_them<F: Fixture>() {
     assert_eq!(new.heartbeat().await.next_due, Some(Duration::ZERO));
     let one = Limit { messages: 1, ..ALL };
     let first = new.due_within(one).await;
-    assert_eq!(
-        (numbers(&first), first[0].attempt),
-        (vec![1], 1),
-        "without an attempt counted"
-    );
+    assert_eq!((numbers(&first), first[0].attempt), (vec![1], 1), "without an attempt counted");
     let second = new.due().await;
     assert_eq!(numbers(&second), [2]);
     assert!(applied(&new.units(&[first[0].done()]).await));
@@ -749,22 +535,11 @@ pub async fn s14c_a_type_that_only_some_know_is_handled_by_them<F: Fixture>() {
     newest.join(Some("group"), &[subscription("all")], &types).await;
     let again = newest.due().await;
     assert_eq!((numbers(&again), again[0].attempt), (vec![2], 1));
-    assert_eq!(
-        again[0].epoch,
-        old.epoch(0),
-        "the partition's own epoch, whoever owns it"
-    );
+    assert_eq!(again[0].epoch, old.epoch(0), "the partition's own epoch, whoever owns it");
     assert!(applied(&newest.units(&[again[0].done()]).await));
-    assert_eq!(
-        newest.units(&[again[0].done()]).await,
-        [UnitAnswer::Fenced],
-        "it does not own the partition"
-    );
+    assert_eq!(newest.units(&[again[0].done()]).await, [UnitAnswer::Fenced], "it does not own the partition");
     // Nobody knows it in time: dead, and not a moment earlier.
-    let strange = Message {
-        type_name: "test.strange".to_owned(),
-        ..Message::command(4)
-    };
+    let strange = Message { type_name: "test.strange".to_owned(), ..Message::command(4) };
     old.append(&[strange]).await;
     let got = old.read(0, 3).await;
     assert!(applied(&old.units(&[got[0].ends(Settle::Unroutable)]).await));
@@ -777,10 +552,7 @@ pub async fn s14c_a_type_that_only_some_know_is_handled_by_them<F: Fixture>() {
     let dead = old.dead_letters().await;
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].reason, whizbang_storage::DeadReason::Unroutable);
-    assert_eq!(
-        (dead[0].attempts, dead[0].crashes, dead[0].type_name.as_str()),
-        (0, 0, "test.strange")
-    );
+    assert_eq!((dead[0].attempts, dead[0].crashes, dead[0].type_name.as_str()), (0, 0, "test.strange"));
     let nothing_ran: [Running; 0] = [];
     old.leave(&nothing_ran).await;
 }

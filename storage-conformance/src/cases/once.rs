@@ -24,18 +24,10 @@ pub async fn s15_a_repeated_batch_is_answered_as_the_first_time<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
     let stream = world.stream_in(0, 1);
-    let messages = [
-        Message::event(1, stream).once(b"key"),
-        Message::event(2, stream),
-        Message::command(3),
-    ];
+    let messages = [Message::event(1, stream).once(b"key"), Message::event(2, stream), Message::command(3)];
     let appends: Vec<_> = messages.iter().map(Message::append).collect();
     let reads = [a.reads(0, 0)];
-    let batch = WorkBatch {
-        appends: &appends,
-        reads: &reads,
-        ..a.batch()
-    };
+    let batch = WorkBatch { appends: &appends, reads: &reads, ..a.batch() };
     let first = Seen::from(a.ok(batch).await);
     for _ in 0..3 {
         let again = Seen::from(a.repeat(batch).await.expect("a repeat is answered"));
@@ -44,12 +36,8 @@ pub async fn s15_a_repeated_batch_is_answered_as_the_first_time<F: Fixture>() {
     // The retry of a unit is counted once, too.
     let got = a.read(0, 0).await;
     let units = [got[0].retry_in(Duration::ZERO), got[2].done()];
-    let batch = WorkBatch {
-        units: &units,
-        due: Some(ALL),
-        membership: Some(Membership::Heartbeat),
-        ..a.batch()
-    };
+    let batch =
+        WorkBatch { units: &units, due: Some(ALL), membership: Some(Membership::Heartbeat), ..a.batch() };
     let first = Seen::from(a.ok(batch).await);
     world.clock.advance(Duration::from_secs(2));
     let again = Seen::from(a.repeat(batch).await.expect("a repeat is answered"));
@@ -57,10 +45,7 @@ pub async fn s15_a_repeated_batch_is_answered_as_the_first_time<F: Fixture>() {
     assert_eq!(again.page[0].attempt, 2);
     assert_eq!(a.owned.len(), 1);
     let statistics = a.statistics().await;
-    assert_eq!(
-        (statistics.events, statistics.messages, statistics.dedup_keys),
-        (2, 1, 1)
-    );
+    assert_eq!((statistics.events, statistics.messages, statistics.dedup_keys), (2, 1, 1));
     assert_eq!(statistics.subscriptions[0].parked, 1);
 }
 
@@ -74,14 +59,8 @@ pub async fn s16_any_other_number_is_refused<F: Fixture>() {
     let message = Message::command(2);
     let appends = [message.append()];
     for got in [0, 1, 2, 5, 6, u64::MAX] {
-        let from = Sender {
-            number: got,
-            ..a.from
-        };
-        let batch = WorkBatch {
-            appends: &appends,
-            ..a.batch()
-        };
+        let from = Sender { number: got, ..a.from };
+        let batch = WorkBatch { appends: &appends, ..a.batch() };
         match a.send_as(from, batch).await.map(drop) {
             Err(StoreError::OutOfSequence { last: 3, got: said }) => assert_eq!(said, got),
             other => panic!("{other:?}"),
@@ -90,17 +69,8 @@ pub async fn s16_any_other_number_is_refused<F: Fixture>() {
     assert_eq!(stored(&a.append(std::slice::from_ref(&message)).await), [2]);
     // A number is used once, also by an empty batch; a repeat through another handle is not answered.
     let mut second = Member::new(world.member().await.store, a.from);
-    let refused = second
-        .repeat(WorkBatch {
-            appends: &appends,
-            ..a.batch()
-        })
-        .await
-        .map(drop);
-    assert!(
-        matches!(refused, Err(StoreError::OutOfSequence { last: 4, got: 4 })),
-        "{refused:?}"
-    );
+    let refused = second.repeat(WorkBatch { appends: &appends, ..a.batch() }).await.map(drop);
+    assert!(matches!(refused, Err(StoreError::OutOfSequence { last: 4, got: 4 })), "{refused:?}");
 }
 
 /// Scenario 17: The store fails before the commit, the same batch is repeated: applied once.
@@ -109,10 +79,7 @@ pub async fn s17_what_failed_before_the_commit_is_applied_by_its_repeat<F: Fixtu
     let mut a = faulty(&mut world).await;
     let message = Message::command(1);
     let appends = [message.append()];
-    let batch = WorkBatch {
-        appends: &appends,
-        ..a.batch()
-    };
+    let batch = WorkBatch { appends: &appends, ..a.batch() };
     a.store.faults().next(Fault::Before);
     assert!(matches!(a.send(batch).await, Err(StoreError::Unknown(_))));
     assert_eq!(stored(&a.ok(batch).await.appends), [1]);
@@ -124,25 +91,13 @@ pub async fn s18_a_lost_answer_is_given_to_the_repeat<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = faulty(&mut world).await;
     let stream = world.stream_in(0, 1);
-    let (message, twin) = (
-        Message::event(1, stream).once(b"key"),
-        Message::event(2, stream).once(b"key"),
-    );
+    let (message, twin) = (Message::event(1, stream).once(b"key"), Message::event(2, stream).once(b"key"));
     let appends = [message.append(), twin.append()];
-    let batch = WorkBatch {
-        appends: &appends,
-        ..a.batch()
-    };
+    let batch = WorkBatch { appends: &appends, ..a.batch() };
     a.store.faults().next(Fault::AnswerLost);
     assert!(matches!(a.send(batch).await, Err(StoreError::Unknown(_))));
     let answers = a.ok(batch).await.appends.clone();
-    assert!(matches!(
-        answers[0],
-        AppendAnswer::Stored {
-            version: Some(whizbang_storage::Version(1)),
-            ..
-        }
-    ));
+    assert!(matches!(answers[0], AppendAnswer::Stored { version: Some(whizbang_storage::Version(1)), .. }));
     assert!(matches!(answers[1], AppendAnswer::Duplicate { first, .. } if first == message.id));
     let got = a.read(0, 0).await;
     assert_eq!((numbers(&got), positions(&got)), (vec![1], vec![1]));
@@ -156,10 +111,7 @@ pub async fn s19_a_retry_whose_answer_was_lost_counts_once<F: Fixture>() {
     let mut got = a.read(0, 0).await;
     for attempt in 2..=5 {
         let units = [got[0].retry_in(Duration::ZERO)];
-        let batch = WorkBatch {
-            units: &units,
-            ..a.batch()
-        };
+        let batch = WorkBatch { units: &units, ..a.batch() };
         a.store.faults().next(Fault::AnswerLost);
         a.store.faults().next(Fault::AnswerLost);
         assert!(a.send(batch).await.is_err());
@@ -177,11 +129,7 @@ pub async fn s20_a_repeated_read_returns_the_same_and_no_more<F: Fixture>() {
     let mut b = world.joined().await;
     a.append(&[Message::command(1).of(world.stream_in(0, 1))]).await;
     let reads = [a.reads(0, 0)];
-    let batch = WorkBatch {
-        reads: &reads,
-        arrivals: Some(99),
-        ..a.batch()
-    };
+    let batch = WorkBatch { reads: &reads, arrivals: Some(99), ..a.batch() };
     a.store.faults().next(Fault::AnswerLost);
     assert!(a.send(batch).await.is_err());
     // Another instance leaves a message in between; the first call looked before that.
@@ -198,15 +146,8 @@ pub async fn s20a_a_repeat_returns_the_same_due_work<F: Fixture>() {
     let mut a = faulty(&mut world).await;
     a.append(&[Message::command(1), Message::command(2)]).await;
     let got = a.read(0, 0).await;
-    a.units(&[
-        got[0].retry_in(Duration::ZERO),
-        got[1].retry_in(Duration::from_secs(1)),
-    ])
-    .await;
-    let batch = WorkBatch {
-        due: Some(ALL),
-        ..a.batch()
-    };
+    a.units(&[got[0].retry_in(Duration::ZERO), got[1].retry_in(Duration::from_secs(1))]).await;
+    let batch = WorkBatch { due: Some(ALL), ..a.batch() };
     a.store.faults().next(Fault::AnswerLost);
     assert!(a.send(batch).await.is_err());
     world.clock.advance(Duration::from_secs(1));
@@ -235,10 +176,7 @@ pub async fn s20b_a_repeat_after_eviction_has_no_work<F: Fixture>() {
     let seen = Seen::from(a.ok(batch).await);
     assert!(seen.evicted);
     assert_eq!(stored(&seen.appends), [1]);
-    assert_eq!(
-        (seen.reads.len(), seen.page.len(), seen.due, seen.membership),
-        (0, 0, 0..0, None)
-    );
+    assert_eq!((seen.reads.len(), seen.page.len(), seen.due, seen.membership), (0, 0, 0..0, None));
     let refused = a.send(a.batch()).await.map(drop);
     assert!(matches!(refused, Err(StoreError::Evicted)), "{refused:?}");
     // What was written is there, and was given to a owner that died.
@@ -252,37 +190,13 @@ pub async fn s20c_the_same_number_with_other_content_is_refused<F: Fixture>() {
     let message = Message::command(1).with(*b"{\"n\":1}");
     let changed = Message::command(1).with(*b"{\"n\":2}");
     let (appends, others) = ([message.append()], [changed.append()]);
-    a.ok(WorkBatch {
-        appends: &appends,
-        ..a.batch()
-    })
-    .await;
-    let different = a
-        .repeat(WorkBatch {
-            appends: &others,
-            ..a.batch()
-        })
-        .await
-        .map(drop);
-    assert!(
-        matches!(different, Err(StoreError::DifferentBatch { number: 2 })),
-        "{different:?}"
-    );
+    a.ok(WorkBatch { appends: &appends, ..a.batch() }).await;
+    let different = a.repeat(WorkBatch { appends: &others, ..a.batch() }).await.map(drop);
+    assert!(matches!(different, Err(StoreError::DifferentBatch { number: 2 })), "{different:?}");
     let different = a.repeat(a.batch()).await.map(drop);
-    assert!(
-        matches!(different, Err(StoreError::DifferentBatch { number: 2 })),
-        "{different:?}"
-    );
+    assert!(matches!(different, Err(StoreError::DifferentBatch { number: 2 })), "{different:?}");
     assert_eq!(
-        stored(
-            &a.repeat(WorkBatch {
-                appends: &appends,
-                ..a.batch()
-            })
-            .await
-            .expect("unchanged")
-            .appends
-        ),
+        stored(&a.repeat(WorkBatch { appends: &appends, ..a.batch() }).await.expect("unchanged").appends),
         [1]
     );
     let got = a.read(0, 0).await;
@@ -291,52 +205,24 @@ pub async fn s20c_the_same_number_with_other_content_is_refused<F: Fixture>() {
 
 /// Scenario 20d: A failure the store knows to be complete: `NotApplied`; the same number may carry another batch.
 pub async fn s20d_after_a_definite_failure_the_number_is_free<F: Fixture>() {
-    let limits = Limits {
-        batch_messages_max: 3,
-        batch_bytes_max: 1_000,
-        ..Limits::default()
-    };
-    let mut world = World::<F>::with(Service {
-        partitions: 1,
-        limits,
-        ..Service::named("small")
-    })
-    .await;
+    let limits = Limits { batch_messages_max: 3, batch_bytes_max: 1_000, ..Limits::default() };
+    let mut world = World::<F>::with(Service { partitions: 1, limits, ..Service::named("small") }).await;
     let mut a = world.joined().await;
     let four: Vec<Message> = (1..=4).map(Message::command).collect();
-    let large = [
-        Message::command(5).with(vec![0; 600]),
-        Message::command(6).with(vec![0; 401]),
-    ];
+    let large = [Message::command(5).with(vec![0; 600]), Message::command(6).with(vec![0; 401])];
     let inside = [four[3].append()];
     for messages in [&four[..], &large[..]] {
         let appends: Vec<_> = messages.iter().map(Message::append).collect();
-        let refused = a
-            .send(WorkBatch {
-                appends: &appends,
-                ..a.batch()
-            })
-            .await
-            .map(drop);
-        let too_large = matches!(
-            refused,
-            Err(StoreError::NotApplied(NotApplied::BatchTooLarge { .. }))
-        );
+        let refused = a.send(WorkBatch { appends: &appends, ..a.batch() }).await.map(drop);
+        let too_large = matches!(refused, Err(StoreError::NotApplied(NotApplied::BatchTooLarge { .. })));
         assert!(too_large, "{refused:?}");
         let units = [crate::group(&inside)];
         let refused = a
-            .send(WorkBatch {
-                appends: &appends[..appends.len().min(3)],
-                units: &units,
-                ..a.batch()
-            })
+            .send(WorkBatch { appends: &appends[..appends.len().min(3)], units: &units, ..a.batch() })
             .await
             .map(drop);
         if messages.len() == 4 {
-            assert!(
-                matches!(refused, Err(StoreError::NotApplied(_))),
-                "emits count, too: {refused:?}"
-            );
+            assert!(matches!(refused, Err(StoreError::NotApplied(_))), "emits count, too: {refused:?}");
         }
     }
     assert_eq!(a.from.number, 1);
@@ -369,16 +255,9 @@ pub async fn the_parts_of_a_batch_see_what_was_written_before_them<F: Fixture>()
     let got = a.read(0, 0).await;
     b.append(&[Message::command(5)]).await;
     let fourth = Message::command(4);
-    let late = Operation::Register {
-        group: "group",
-        subscription: subscription("late"),
-    };
-    let (units, settled, appends, reads) = (
-        [got[0].retry_in(Duration::ZERO)],
-        [a.range(0, 1, 3)],
-        [fourth.append()],
-        [a.reads(0, 3)],
-    );
+    let late = Operation::Register { group: "group", subscription: subscription("late") };
+    let (units, settled, appends, reads) =
+        ([got[0].retry_in(Duration::ZERO)], [a.range(0, 1, 3)], [fourth.append()], [a.reads(0, 3)]);
     let batch = WorkBatch {
         units: &units,
         settled: &settled,
@@ -392,35 +271,17 @@ pub async fn the_parts_of_a_batch_see_what_was_written_before_them<F: Fixture>()
     };
     let seen = Seen::from(a.ok(batch).await);
     assert!(applied(&seen.units));
-    assert_eq!(
-        seen.settled,
-        [SettledAnswer::Applied],
-        "2 and 3; the unit has parked 1 already"
-    );
+    assert_eq!(seen.settled, [SettledAnswer::Applied], "2 and 3; the unit has parked 1 already");
     assert_eq!(stored(&seen.appends), [4], "appends come before arrivals");
     assert_eq!(seen.moved, [(Partition(0), Position(5))]);
-    assert_eq!(
-        numbers(&seen.page[seen.due.clone()]),
-        [1],
-        "what this batch has parked is due in it"
-    );
-    assert_eq!(
-        numbers(&seen.page[..seen.due.start]),
-        [4, 5],
-        "the page has the reads first"
-    );
+    assert_eq!(numbers(&seen.page[seen.due.clone()]), [1], "what this batch has parked is due in it");
+    assert_eq!(numbers(&seen.page[..seen.due.start]), [4, 5], "the page has the reads first");
     assert_eq!(seen.removed, 0, "the new subscription needs them");
-    let OperationAnswer::Registered(late) = seen.operations[0] else {
-        panic!("{:?}", seen.operations)
-    };
+    let OperationAnswer::Registered(late) = seen.operations[0] else { panic!("{:?}", seen.operations) };
     // A partition is given back after everything that needs it, and before what is read.
     let last = Message::command(6);
     let (appends, settled, reads) = ([last.append()], [a.range(0, 4, 5)], [a.reads(0, 5)]);
-    let releases = [Release {
-        partition: Partition(0),
-        epoch: a.epoch(0),
-        running: &[],
-    }];
+    let releases = [Release { partition: Partition(0), epoch: a.epoch(0), running: &[] }];
     let batch = WorkBatch {
         membership: Some(Membership::Release(&releases)),
         settled: &settled,
@@ -432,10 +293,7 @@ pub async fn the_parts_of_a_batch_see_what_was_written_before_them<F: Fixture>()
         ..a.batch()
     };
     let seen = Seen::from(a.ok(batch).await);
-    assert_eq!(
-        (stored(&seen.appends), seen.settled),
-        (vec![6], vec![SettledAnswer::Applied])
-    );
+    assert_eq!((stored(&seen.appends), seen.settled), (vec![6], vec![SettledAnswer::Applied]));
     assert_eq!((seen.reads, seen.page.len()), (vec![ReadAnswer::Fenced], 0));
     assert_eq!(seen.removed, 5, "nobody needs 1 to 5 any more");
     b.heartbeat().await;

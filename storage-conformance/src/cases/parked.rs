@@ -11,10 +11,7 @@ use whizbang_storage::{
 use crate::{ALL, Fixture, Got, Member, Message, World, applied, numbers, positions, stored, subscription};
 
 const NOW: Duration = Duration::ZERO;
-const DEAD: Settle<'static> = Settle::Dead {
-    reason: DeadReason::Rejected,
-    error: "no",
-};
+const DEAD: Settle<'static> = Settle::Dead { reason: DeadReason::Rejected, error: "no" };
 
 /// Ends everything in the log's flow that a member can read behind a position, well.
 async fn finish<S: WorkStore>(member: &mut Member<S>, got: &[Got]) {
@@ -41,9 +38,7 @@ pub async fn s54_a_retry_is_due_when_its_time_has_come<F: Fixture>() {
     let mut a = world.joined().await;
     a.append(&[Message::command(1)]).await;
     let got = a.read(0, 0).await;
-    assert!(applied(
-        &a.units(&[got[0].retry_in(Duration::from_secs(60))]).await
-    ));
+    assert!(applied(&a.units(&[got[0].retry_in(Duration::from_secs(60))]).await));
     assert_eq!(a.low(0).await, 1, "the log flows on");
     assert_eq!(a.heartbeat().await.next_due, Some(Duration::from_secs(60)));
     world.pass(Duration::from_micros(59_999_999), &mut [&mut a]).await;
@@ -52,10 +47,7 @@ pub async fn s54_a_retry_is_due_when_its_time_has_come<F: Fixture>() {
     world.clock.advance(Duration::from_micros(1));
     assert_eq!(a.heartbeat().await.next_due, Some(NOW));
     let due = a.due().await;
-    assert_eq!(
-        (numbers(&due), due[0].attempt, due[0].origin),
-        (vec![1], 2, Origin::Parked)
-    );
+    assert_eq!((numbers(&due), due[0].attempt, due[0].origin), (vec![1], 2, Origin::Parked));
     assert_eq!(due[0].payload, Message::command(1).payload);
     assert_eq!(a.due().await, [], "it is running");
     assert_eq!(a.heartbeat().await.next_due, None);
@@ -86,13 +78,10 @@ pub async fn s55_later_messages_of_the_stream_wait_without_an_attempt<F: Fixture
     assert!(applied(&a.units(&units).await));
     assert_eq!(a.due().await, [], "nothing newer of the stream runs before it");
     assert_eq!(a.heartbeat().await.next_due, Some(Duration::from_secs(60)));
-    a.append(&[Message::command(5).of(s), Message::command(6).of(t)])
-        .await;
+    a.append(&[Message::command(5).of(s), Message::command(6).of(t)]).await;
     let more = a.read(0, 4).await;
     assert_eq!((more[0].lane, more[1].lane), (LaneState::Parked, LaneState::Free));
-    assert!(applied(
-        &a.units(&[more[0].ends(Settle::Defer), more[1].done()]).await
-    ));
+    assert!(applied(&a.units(&[more[0].ends(Settle::Defer), more[1].done()]).await));
     world.pass(Duration::from_secs(60), &mut [&mut a]).await;
     let mut ran = Vec::new();
     loop {
@@ -115,12 +104,7 @@ pub async fn s56_the_waiting_come_back_in_order<F: Fixture>() {
         let mut world = World::<F>::new(1).await;
         let mut a = world.joined().await;
         let stream = world.stream_in(0, 1);
-        a.append(
-            &(1..=30)
-                .map(|n| Message::command(n).of(stream))
-                .collect::<Vec<_>>(),
-        )
-        .await;
+        a.append(&(1..=30).map(|n| Message::command(n).of(stream)).collect::<Vec<_>>()).await;
         let got = a.read(0, 0).await;
         let mut units: Vec<Unit<'_>> = got[1..20].iter().map(|got| got.ends(Settle::Defer)).collect();
         units.insert(0, got[0].retry_in(NOW));
@@ -145,10 +129,7 @@ pub async fn s56_the_waiting_come_back_in_order<F: Fixture>() {
         a.leave(&[]).await;
         b.heartbeat().await;
         let fresh = b.read(0, 0).await;
-        assert!(
-            fresh.iter().all(|got| got.lane == LaneState::Parked),
-            "they come behind"
-        );
+        assert!(fresh.iter().all(|got| got.lane == LaneState::Parked), "they come behind");
         let units: Vec<Unit<'_>> = fresh.iter().map(|got| got.ends(Settle::Defer)).collect();
         assert!(applied(&b.units(&units).await));
         ran.extend(run_due(&mut b).await);
@@ -161,21 +142,10 @@ pub async fn s57_the_waiting_come_back_when_their_head_is_dead<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
     let stream = world.stream_in(0, 1);
-    a.append(
-        &(1..=4)
-            .map(|n| Message::command(n).of(stream))
-            .collect::<Vec<_>>(),
-    )
-    .await;
+    a.append(&(1..=4).map(|n| Message::command(n).of(stream)).collect::<Vec<_>>()).await;
     let got = a.read(0, 0).await;
     let defer = Settle::Defer;
-    a.units(&[
-        got[0].retry_in(NOW),
-        got[1].ends(defer),
-        got[2].ends(defer),
-        got[3].ends(defer),
-    ])
-    .await;
+    a.units(&[got[0].retry_in(NOW), got[1].ends(defer), got[2].ends(defer), got[3].ends(defer)]).await;
     let head = a.due().await;
     assert!(applied(&a.units(&[head[0].ends(DEAD)]).await));
     assert_eq!(run_due(&mut a).await, [2, 3, 4]);
@@ -185,47 +155,25 @@ pub async fn s57_the_waiting_come_back_when_their_head_is_dead<F: Fixture>() {
 /// Scenario 58: A parked message is blocked for one subscription only.
 pub async fn s58_a_stream_waits_for_one_subscription_only<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
-    let mut a = world
-        .joined_with(&[subscription("all"), subscription("more")])
-        .await;
+    let mut a = world.joined_with(&[subscription("all"), subscription("more")]).await;
     let stream = world.stream_in(0, 1);
-    a.append(
-        &(1..=3)
-            .map(|n| Message::command(n).of(stream))
-            .collect::<Vec<_>>(),
-    )
-    .await;
+    a.append(&(1..=3).map(|n| Message::command(n).of(stream)).collect::<Vec<_>>()).await;
     let got = a.read(0, 0).await;
     a.units(&[got[0].retry_in(Duration::from_secs(60))]).await;
-    let more = Read {
-        subscription: a.subscriptions[1],
-        ..a.reads(0, 0)
-    };
+    let more = Read { subscription: a.subscriptions[1], ..a.reads(0, 0) };
     let others = a.reading(more).await.0;
     assert!(others.iter().all(|got| got.lane == LaneState::Free));
     finish(&mut a, &others).await;
     assert!(a.read(0, 1).await.iter().all(|got| got.lane == LaneState::Parked));
-    let parked: Vec<u64> = a
-        .statistics()
-        .await
-        .subscriptions
-        .iter()
-        .map(|counts| counts.parked)
-        .collect();
+    let parked: Vec<u64> = a.statistics().await.subscriptions.iter().map(|counts| counts.parked).collect();
     assert_eq!(parked, [1, 0]);
 }
 
 /// Scenario 58a: A handler runs while W + 1,000 messages of other streams pass: they flow; after a crash only the long one counts.
 pub async fn s58a_a_detached_message_holds_nobody_up<F: Fixture>() {
-    let mut world = World::<F>::with(Service {
-        partitions: 1,
-        window: 64,
-        ..Service::named("long")
-    })
-    .await;
+    let mut world = World::<F>::with(Service { partitions: 1, window: 64, ..Service::named("long") }).await;
     let mut a = world.joined().await;
-    a.append(&(0..=1_064).map(Message::command).collect::<Vec<_>>())
-        .await;
+    a.append(&(0..=1_064).map(Message::command).collect::<Vec<_>>()).await;
     let first = a.read(0, 0).await;
     assert_eq!(first.len(), 64);
     assert!(applied(&a.units(&[first[0].ends(Settle::Detach)]).await));
@@ -266,23 +214,13 @@ pub async fn s58a_a_detached_message_ends_as_any_other<F: Fixture>() {
     assert_eq!(a.low(0).await, 4);
     let emit = Message::event(9, stream);
     let emits = [emit.append()];
-    let units = [
-        Unit {
-            emits: &emits,
-            ..got[0].done()
-        },
-        got[1].retry_in(NOW),
-        got[2].ends(Settle::Detach),
-    ];
+    let units = [Unit { emits: &emits, ..got[0].done() }, got[1].retry_in(NOW), got[2].ends(Settle::Detach)];
     assert!(applied(&a.units(&units).await), "{:?}", a.answer.units);
     let due = a.due().await;
     assert_eq!((numbers(&due), due[0].attempt), (vec![2], 2));
     // Given back with the partition: what is named counts an attempt, what is not does not.
-    let running = [Running {
-        subscription: a.subscription(),
-        partition: Partition(0),
-        position: Position(3),
-    }];
+    let running =
+        [Running { subscription: a.subscription(), partition: Partition(0), position: Position(3) }];
     a.leave(&running).await;
     let mut b = world.joined().await;
     let mut due = b.due().await;
@@ -294,45 +232,25 @@ pub async fn s58a_a_detached_message_ends_as_any_other<F: Fixture>() {
 /// Scenario 58b: A subscription is paused: nothing of it is handed out, nothing is parked, nothing is lost; resumed, it goes on.
 pub async fn s58b_a_paused_subscription_is_handed_nothing<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
-    let mut a = world
-        .joined_with(&[subscription("all"), subscription("more")])
-        .await;
+    let mut a = world.joined_with(&[subscription("all"), subscription("more")]).await;
     a.append(&(1..=3).map(Message::command).collect::<Vec<_>>()).await;
     let got = a.read(0, 0).await;
     a.units(&[got[0].retry_in(NOW)]).await;
     let id = a.subscription();
     assert_eq!(a.operate(Operation::Pause(id)).await, OperationAnswer::Done);
-    assert_eq!(
-        a.operate(Operation::Pause(id)).await,
-        OperationAnswer::Done,
-        "twice is once"
-    );
-    assert_eq!(
-        a.try_read(a.reads(0, 1)).await,
-        whizbang_storage::ReadAnswer::Paused
-    );
+    assert_eq!(a.operate(Operation::Pause(id)).await, OperationAnswer::Done, "twice is once");
+    assert_eq!(a.try_read(a.reads(0, 1)).await, whizbang_storage::ReadAnswer::Paused);
     assert_eq!(a.due().await, []);
     assert_eq!(a.heartbeat().await.next_due, None);
     let statistics = a.statistics().await;
-    let paused: Vec<bool> = statistics
-        .subscriptions
-        .iter()
-        .map(|counts| counts.paused)
-        .collect();
+    let paused: Vec<bool> = statistics.subscriptions.iter().map(|counts| counts.paused).collect();
     assert_eq!(
-        (
-            paused,
-            statistics.subscriptions[0].parked,
-            statistics.subscriptions[0].lag
-        ),
+        (paused, statistics.subscriptions[0].parked, statistics.subscriptions[0].lag),
         (vec![true, false], 1, 2)
     );
     // What was handed out before is settled; the other subscription reads on.
     finish(&mut a, &got[1..2]).await;
-    let more = Read {
-        subscription: a.subscriptions[1],
-        ..a.reads(0, 0)
-    };
+    let more = Read { subscription: a.subscriptions[1], ..a.reads(0, 0) };
     assert_eq!(a.reading(more).await.0.len(), 3);
     assert_eq!(a.operate(Operation::Resume(id)).await, OperationAnswer::Done);
     assert_eq!(numbers(&a.read(0, 0).await), [3]);
@@ -344,12 +262,7 @@ pub async fn s58b_a_paused_subscription_is_handed_nothing<F: Fixture>() {
 /// Scenario 59: Attempts reach the cap: dead, reason `AttemptsExhausted`, visible with error, attempts and times.
 pub async fn s59_at_the_cap_a_message_is_dead<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
-    let mut a = world
-        .joined_with(&[SubscriptionSpec {
-            attempts_max: 3,
-            ..subscription("all")
-        }])
-        .await;
+    let mut a = world.joined_with(&[SubscriptionSpec { attempts_max: 3, ..subscription("all") }]).await;
     let message = Message::command(1).of(world.stream_in(0, 1));
     a.append(std::slice::from_ref(&message)).await;
     let start = whizbang_storage::Clock::now(&world.clock);
@@ -358,10 +271,7 @@ pub async fn s59_at_the_cap_a_message_is_dead<F: Fixture>() {
         assert_eq!(got[0].attempt, attempt);
         assert_eq!(a.whereabouts(&message).await, Whereabouts::Waiting);
         let error = format!("failure {attempt}");
-        let retry = Settle::Retry {
-            after: Duration::from_secs(1),
-            error: &error,
-        };
+        let retry = Settle::Retry { after: Duration::from_secs(1), error: &error };
         assert!(applied(&a.units(&[got[0].ends(retry)]).await));
         world.clock.advance(Duration::from_secs(1));
         got = a.due().await;
@@ -379,49 +289,25 @@ pub async fn s59_at_the_cap_a_message_is_dead<F: Fixture>() {
         (message.id, message.stream, &message.payload)
     );
     assert_eq!(
-        (
-            letter.group.as_str(),
-            letter.subscription.as_str(),
-            letter.type_name.as_str()
-        ),
+        (letter.group.as_str(), letter.subscription.as_str(), letter.type_name.as_str()),
         ("group", "all", "test.command")
     );
-    assert_eq!(
-        (letter.first_failed_at, letter.dead_at),
-        (start, start.after(Duration::from_secs(2)))
-    );
+    assert_eq!((letter.first_failed_at, letter.dead_at), (start, start.after(Duration::from_secs(2))));
     assert_eq!(
         letter.key,
-        ParkedKey {
-            subscription: a.subscription(),
-            partition: Partition(0),
-            position: Position(1)
-        }
+        ParkedKey { subscription: a.subscription(), partition: Partition(0), position: Position(1) }
     );
     let (reason, error) = (DeadReason::AttemptsExhausted, "failure 3".to_owned());
     assert_eq!(a.whereabouts(&message).await, Whereabouts::Dead { reason, error });
     // A cap of one: the first failure is the last; a cap of nothing counts as one.
     for (name, attempts_max) in [("one", 1), ("none", 0)] {
-        let spec = SubscriptionSpec {
-            attempts_max,
-            ..subscription(name)
-        };
-        let OperationAnswer::Registered(id) = a
-            .operate(Operation::Register {
-                group: "group",
-                subscription: spec,
-            })
-            .await
+        let spec = SubscriptionSpec { attempts_max, ..subscription(name) };
+        let OperationAnswer::Registered(id) =
+            a.operate(Operation::Register { group: "group", subscription: spec }).await
         else {
             panic!("it is registered")
         };
-        let got = a
-            .reading(Read {
-                subscription: id,
-                ..a.reads(0, 0)
-            })
-            .await
-            .0;
+        let got = a.reading(Read { subscription: id, ..a.reads(0, 0) }).await.0;
         assert!(applied(&a.units(&[got[0].retry_in(NOW)]).await));
     }
     assert_eq!(a.dead_letters().await.len(), 3);
@@ -433,16 +319,10 @@ pub async fn s60_a_message_can_be_dead_at_once<F: Fixture>() {
     let mut a = world.joined().await;
     a.append(&[Message::command(1), Message::command(2)]).await;
     let got = a.read(0, 0).await;
-    let dead = Settle::Dead {
-        reason: DeadReason::Undecodable,
-        error: "not JSON",
-    };
+    let dead = Settle::Dead { reason: DeadReason::Undecodable, error: "not JSON" };
     assert!(applied(&a.units(&[got[0].ends(dead), got[1].done()]).await));
     let letters = a.dead_letters().await;
-    assert_eq!(
-        (letters.len(), letters[0].reason, letters[0].attempts),
-        (1, DeadReason::Undecodable, 0)
-    );
+    assert_eq!((letters.len(), letters[0].reason, letters[0].attempts), (1, DeadReason::Undecodable, 0));
     assert_eq!(a.low(0).await, 2);
     assert_eq!(a.due().await, []);
 }
@@ -451,60 +331,27 @@ pub async fn s60_a_message_can_be_dead_at_once<F: Fixture>() {
 /// subscription that stood far behind, or was registered today, counts nothing it was not given.
 pub async fn s61_what_a_dead_owner_had_is_suspect_and_the_rest_is_new<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
-    let mut a = world
-        .joined_with(&[subscription("all"), subscription("behind")])
-        .await;
+    let mut a = world.joined_with(&[subscription("all"), subscription("behind")]).await;
     a.append(&(1..=9).map(Message::command).collect::<Vec<_>>()).await;
-    let five = Read {
-        limit: Limit { messages: 5, ..ALL },
-        ..a.reads(0, 0)
-    };
+    let five = Read { limit: Limit { messages: 5, ..ALL }, ..a.reads(0, 0) };
     let got = a.reading(five).await.0;
     finish(&mut a, &got[1..2]).await;
     let mut b = world.member().await;
-    b.join(
-        Some("group"),
-        &[subscription("all"), subscription("behind"), subscription("today")],
-        &[],
-    )
-    .await;
+    b.join(Some("group"), &[subscription("all"), subscription("behind"), subscription("today")], &[]).await;
     world.kill_and_evict(a, &mut b).await;
-    let cursors: Vec<_> = b.heartbeat().await.owned[0]
-        .cursors
-        .iter()
-        .map(|c| (c.low.0, c.read_from.0))
-        .collect();
+    let cursors: Vec<_> =
+        b.heartbeat().await.owned[0].cursors.iter().map(|c| (c.low.0, c.read_from.0)).collect();
     assert_eq!(cursors, [(0, 5), (0, 0), (0, 0)]);
     // A read never returns a suspect, wherever it starts, and a suspect that was not handed out cannot be settled.
     assert_eq!(positions(&b.read(0, 0).await), [6, 7, 8, 9]);
     assert_eq!(b.settle(0, 1, 1).await, SettledAnswer::Unknown);
     assert_eq!(b.settle(0, 4, 7).await, SettledAnswer::Unknown);
-    let early = whizbang_storage::Delivery {
-        epoch: b.epoch(0),
-        ..got[2].delivery()
-    };
-    assert_eq!(
-        b.units(&[Unit {
-            delivery: Some(early),
-            ..got[2].done()
-        }])
-        .await,
-        [UnitAnswer::Unknown]
-    );
+    let early = whizbang_storage::Delivery { epoch: b.epoch(0), ..got[2].delivery() };
+    assert_eq!(b.units(&[Unit { delivery: Some(early), ..got[2].done() }]).await, [UnitAnswer::Unknown]);
     for id in [b.subscriptions[1], b.subscriptions[2]] {
-        let fresh = b
-            .reading(Read {
-                subscription: id,
-                ..b.reads(0, 0)
-            })
-            .await
-            .0;
+        let fresh = b.reading(Read { subscription: id, ..b.reads(0, 0) }).await.0;
         assert_eq!(fresh.len(), 9);
-        assert!(
-            fresh
-                .iter()
-                .all(|got| got.attempt == 1 && got.origin == Origin::Log)
-        );
+        assert!(fresh.iter().all(|got| got.attempt == 1 && got.origin == Origin::Log));
     }
     assert_eq!(b.heartbeat().await.next_due, Some(NOW));
     for position in [1, 3, 4, 5] {
@@ -526,25 +373,17 @@ pub async fn s61_suspects_keep_the_order_of_their_streams<F: Fixture>() {
     let mut a = world.joined().await;
     let (s, t) = (world.stream_in(0, 1), world.stream_in(0, 2));
     let messages = [(1, s), (2, t), (3, s), (4, t), (5, s)];
-    a.append(&messages.map(|(n, stream)| Message::command(n).of(stream)))
-        .await;
+    a.append(&messages.map(|(n, stream)| Message::command(n).of(stream))).await;
     a.read(0, 0).await;
     let mut b = world.joined().await;
     world.kill_and_evict(a, &mut b).await;
     b.append(&[Message::command(6).of(s), Message::command(7)]).await;
     let fresh = b.read(0, 5).await;
-    assert_eq!(
-        (fresh[0].lane, fresh[1].lane),
-        (LaneState::Parked, LaneState::Free)
-    );
-    assert!(applied(
-        &b.units(&[fresh[0].ends(Settle::Defer), fresh[1].done()]).await
-    ));
+    assert_eq!((fresh[0].lane, fresh[1].lane), (LaneState::Parked, LaneState::Free));
+    assert!(applied(&b.units(&[fresh[0].ends(Settle::Defer), fresh[1].done()]).await));
     let first = b.due().await;
     assert_eq!(numbers(&first), [1]);
-    assert!(applied(
-        &b.units(&[first[0].retry_in(Duration::from_secs(5))]).await
-    ));
+    assert!(applied(&b.units(&[first[0].retry_in(Duration::from_secs(5))]).await));
     // 3 and 5 wait behind 1; 2 and 4 come meanwhile.
     assert_eq!(run_due(&mut b).await, [2, 4]);
     world.clock.advance(Duration::from_secs(5));
@@ -564,11 +403,7 @@ pub async fn s61a_a_takeover_writes_a_row_per_cursor<F: Fixture>() {
         a.append(&messages.collect::<Vec<_>>()).await;
     }
     let reads: Vec<Read> = (0..128).map(|p| a.reads(p, 0)).collect();
-    a.ok(WorkBatch {
-        reads: &reads,
-        ..a.batch()
-    })
-    .await;
+    a.ok(WorkBatch { reads: &reads, ..a.batch() }).await;
     let mut b = world.joined().await;
     world.kill(a).await;
     for _ in 0..4 {
@@ -579,10 +414,7 @@ pub async fn s61a_a_takeover_writes_a_row_per_cursor<F: Fixture>() {
     b.heartbeat().await;
     assert_eq!(b.owned.len(), 128);
     let written = world.fixture.rows_written().await - before;
-    assert!(
-        written <= 4 * 128,
-        "{written} rows for 128 partitions with 1,280 suspects"
-    );
+    assert!(written <= 4 * 128, "{written} rows for 128 partitions with 1,280 suspects");
 }
 
 /// Scenario 62: 500 are due, one kills the process, ten restarts: exactly one is dead (`AttemptsExhausted`), 499 are done, and fresh
@@ -591,9 +423,7 @@ pub async fn s62_the_one_that_kills_its_process_dies_and_no_other<F: Fixture>() 
     const KILLER: u64 = 250;
     let mut world = World::<F>::new(1).await;
     let mut process = world.joined().await;
-    process
-        .append(&(1..=500).map(Message::command).collect::<Vec<_>>())
-        .await;
+    process.append(&(1..=500).map(Message::command).collect::<Vec<_>>()).await;
     let got = process.read(0, 0).await;
     let retries: Vec<Unit<'_>> = got.iter().map(|got| got.retry_in(NOW)).collect();
     process.units(&retries).await;
@@ -624,10 +454,7 @@ pub async fn s62_the_one_that_kills_its_process_dies_and_no_other<F: Fixture>() 
     assert_eq!(done, (1..=500).filter(|n| *n != KILLER).collect::<Vec<_>>());
     let letters = process.dead_letters().await;
     assert_eq!(letters.len(), 1);
-    assert_eq!(
-        (letters[0].reason, letters[0].crashes),
-        (DeadReason::AttemptsExhausted, 10)
-    );
+    assert_eq!((letters[0].reason, letters[0].crashes), (DeadReason::AttemptsExhausted, 10));
     assert_eq!(letters[0].message, Message::command(KILLER).id);
     assert_eq!(process.statistics().await.subscriptions[0].lag, 0);
 }
@@ -637,17 +464,13 @@ pub async fn s63_a_release_counts_only_what_was_running<F: Fixture>() {
     let mut world = World::<F>::new(2).await;
     let mut a = world.joined().await;
 
-    let mut messages: Vec<Message> = (1..=6)
-        .map(|n| Message::command(n).of(world.stream_in(0, n as u32)))
-        .collect();
+    let mut messages: Vec<Message> =
+        (1..=6).map(|n| Message::command(n).of(world.stream_in(0, n as u32))).collect();
     messages.push(Message::command(7).of(world.stream_in(1, 1)));
     a.append(&messages).await;
     let got = a.read(0, 0).await;
     a.read(1, 0).await;
-    assert!(applied(
-        &a.units(&[got[0].retry_in(NOW), got[1].retry_in(NOW), got[2].done()])
-            .await
-    ));
+    assert!(applied(&a.units(&[got[0].retry_in(NOW), got[1].retry_in(NOW), got[2].done()]).await));
     let due = a.due().await;
     assert_eq!(numbers(&due), [1, 2]);
     let running = |position: u64| Running {
@@ -655,28 +478,10 @@ pub async fn s63_a_release_counts_only_what_was_running<F: Fixture>() {
         partition: Partition(0),
         position: Position(position),
     };
-    let elsewhere = Running {
-        partition: Partition(1),
-        ..running(1)
-    };
-    let unknown = Running {
-        subscription: whizbang_storage::SubscriptionId(99),
-        ..running(5)
-    };
-    let named = [
-        running(1),
-        running(4),
-        running(4),
-        running(3),
-        running(77),
-        elsewhere,
-        unknown,
-    ];
-    let release = [Release {
-        partition: Partition(0),
-        epoch: a.epoch(0),
-        running: &named,
-    }];
+    let elsewhere = Running { partition: Partition(1), ..running(1) };
+    let unknown = Running { subscription: whizbang_storage::SubscriptionId(99), ..running(5) };
+    let named = [running(1), running(4), running(4), running(3), running(77), elsewhere, unknown];
+    let release = [Release { partition: Partition(0), epoch: a.epoch(0), running: &named }];
     let batch = WorkBatch {
         membership: Some(whizbang_storage::Membership::Release(&release)),
         due: Some(ALL),
@@ -691,12 +496,7 @@ pub async fn s63_a_release_counts_only_what_was_running<F: Fixture>() {
     due.sort_by_key(|got| got.position);
     let attempts: Vec<(u64, u32)> = due.iter().map(|got| (got.position.0, got.attempt)).collect();
     assert_eq!(attempts, [(1, 3), (2, 2), (4, 2)]);
-    let fresh: Vec<(u64, u32)> = b
-        .read(0, 0)
-        .await
-        .iter()
-        .map(|got| (got.position.0, got.attempt))
-        .collect();
+    let fresh: Vec<(u64, u32)> = b.read(0, 0).await.iter().map(|got| (got.position.0, got.attempt)).collect();
     assert_eq!(fresh, [(5, 1), (6, 1)]);
     // The other partition is not touched by it.
     assert_eq!(a.settle(1, 1, 1).await, SettledAnswer::Applied);
@@ -706,25 +506,12 @@ pub async fn s63_a_release_counts_only_what_was_running<F: Fixture>() {
 pub async fn s64_a_requeued_dead_letter_comes_once_more<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world
-        .joined_with(&[
-            SubscriptionSpec {
-                attempts_max: 2,
-                ..subscription("x")
-            },
-            subscription("y"),
-        ])
+        .joined_with(&[SubscriptionSpec { attempts_max: 2, ..subscription("x") }, subscription("y")])
         .await;
     let stream = world.stream_in(0, 1);
-    a.append(&[Message::event(1, stream).once(b"key"), Message::event(2, stream)])
-        .await;
+    a.append(&[Message::event(1, stream).once(b"key"), Message::event(2, stream)]).await;
     let got = a.read(0, 0).await;
-    let other = a
-        .reading(Read {
-            subscription: a.subscriptions[1],
-            ..a.reads(0, 0)
-        })
-        .await
-        .0;
+    let other = a.reading(Read { subscription: a.subscriptions[1], ..a.reads(0, 0) }).await.0;
     finish(&mut a, &other).await;
     a.units(&[got[0].retry_in(NOW)]).await;
     let due = a.due().await;
@@ -734,22 +521,10 @@ pub async fn s64_a_requeued_dead_letter_comes_once_more<F: Fixture>() {
     a.housekeep(100).await;
     let key = letters[0].key;
     for wrong in [
-        ParkedKey {
-            position: Position(2),
-            ..key
-        },
-        ParkedKey {
-            partition: Partition(9),
-            ..key
-        },
-        ParkedKey {
-            subscription: a.subscriptions[1],
-            ..key
-        },
-        ParkedKey {
-            subscription: whizbang_storage::SubscriptionId(0),
-            ..key
-        },
+        ParkedKey { position: Position(2), ..key },
+        ParkedKey { partition: Partition(9), ..key },
+        ParkedKey { subscription: a.subscriptions[1], ..key },
+        ParkedKey { subscription: whizbang_storage::SubscriptionId(0), ..key },
     ] {
         assert_eq!(a.operate(Operation::Requeue(wrong)).await, OperationAnswer::Gone);
     }
@@ -758,18 +533,9 @@ pub async fn s64_a_requeued_dead_letter_comes_once_more<F: Fixture>() {
     assert_eq!(a.operate(Operation::Discard(key)).await, OperationAnswer::Gone);
     assert_eq!(a.dead_letters().await, []);
     let due = a.due().await;
-    assert_eq!(
-        (numbers(&due), due[0].attempt, due[0].origin),
-        (vec![1], 1, Origin::Replay)
-    );
-    assert_eq!(
-        (due[0].position, due[0].version),
-        (got[0].position, got[0].version)
-    );
-    assert_eq!(
-        (due[0].subscription, &due[0].payload),
-        (a.subscriptions[0], &got[0].payload)
-    );
+    assert_eq!((numbers(&due), due[0].attempt, due[0].origin), (vec![1], 1, Origin::Replay));
+    assert_eq!((due[0].position, due[0].version), (got[0].position, got[0].version));
+    assert_eq!((due[0].subscription, &due[0].payload), (a.subscriptions[0], &got[0].payload));
     // It may fail as often as a fresh one, and dies again.
     a.units(&[due[0].retry_in(NOW)]).await;
     let due = a.due().await;
@@ -779,25 +545,14 @@ pub async fn s64_a_requeued_dead_letter_comes_once_more<F: Fixture>() {
     assert_eq!(run_due(&mut a).await, [1]);
     assert_eq!(a.history(stream, 0, 99).await.len(), 2);
     assert_eq!(a.append(&[Message::event(3, stream)]).await.len(), 1);
-    assert_eq!(
-        a.statistics()
-            .await
-            .subscriptions
-            .iter()
-            .map(|counts| counts.dead)
-            .sum::<u64>(),
-        0
-    );
+    assert_eq!(a.statistics().await.subscriptions.iter().map(|counts| counts.dead).sum::<u64>(), 0);
 }
 
 /// Scenario 64a: `Halt`: after a dead event the stream waits for this subscription until it is requeued or discarded. `Skip`: it goes
 /// on.
 pub async fn s64a_a_dead_message_halts_its_stream_where_that_is_asked<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
-    let halt = SubscriptionSpec {
-        on_dead: OnDead::Halt,
-        ..subscription("halt")
-    };
+    let halt = SubscriptionSpec { on_dead: OnDead::Halt, ..subscription("halt") };
     let mut a = world.joined_with(&[halt, subscription("skip")]).await;
     let (s, t) = (world.stream_in(0, 1), world.stream_in(0, 2));
     a.append(&[
@@ -808,32 +563,15 @@ pub async fn s64a_a_dead_message_halts_its_stream_where_that_is_asked<F: Fixture
     ])
     .await;
     let halted = a.read(0, 0).await;
-    let skipped = a
-        .reading(Read {
-            subscription: a.subscriptions[1],
-            ..a.reads(0, 0)
-        })
-        .await
-        .0;
-    a.units(&[
-        halted[0].ends(DEAD),
-        halted[2].ends(DEAD),
-        skipped[0].ends(DEAD),
-        skipped[2].ends(DEAD),
-    ])
-    .await;
+    let skipped = a.reading(Read { subscription: a.subscriptions[1], ..a.reads(0, 0) }).await.0;
+    a.units(&[halted[0].ends(DEAD), halted[2].ends(DEAD), skipped[0].ends(DEAD), skipped[2].ends(DEAD)])
+        .await;
     for got in [&halted, &skipped] {
-        assert!(applied(
-            &a.units(&[got[1].ends(Settle::Defer), got[3].ends(Settle::Defer)])
-                .await
-        ));
+        assert!(applied(&a.units(&[got[1].ends(Settle::Defer), got[3].ends(Settle::Defer)]).await));
     }
     assert_eq!(a.low(0).await, 4);
     let due = a.due().await;
-    assert!(
-        due.iter().all(|got| got.subscription == a.subscriptions[1]),
-        "{due:?}"
-    );
+    assert!(due.iter().all(|got| got.subscription == a.subscriptions[1]), "{due:?}");
     assert_eq!(numbers(&due), [2, 4]);
     finish(&mut a, &due).await;
     let key = |position: u64| ParkedKey {
@@ -847,23 +585,16 @@ pub async fn s64a_a_dead_message_halts_its_stream_where_that_is_asked<F: Fixture
     assert_eq!(a.operate(Operation::Requeue(first)).await, OperationAnswer::Done);
     assert_eq!(run_due(&mut a).await, [1, 2]);
     // A later join may change its mind.
-    a.append(&[Message::command(5).of(s), Message::command(6).of(s)])
-        .await;
+    a.append(&[Message::command(5).of(s), Message::command(6).of(s)]).await;
     let got = a.read(0, 4).await;
     a.units(&[got[0].ends(DEAD)]).await;
     a.units(&[got[1].ends(Settle::Defer)]).await;
     assert_eq!(a.due().await, []);
     let register = Operation::Register {
         group: "group",
-        subscription: SubscriptionSpec {
-            on_dead: OnDead::Skip,
-            ..halt
-        },
+        subscription: SubscriptionSpec { on_dead: OnDead::Skip, ..halt },
     };
-    assert_eq!(
-        a.operate(register).await,
-        OperationAnswer::Registered(a.subscriptions[0])
-    );
+    assert_eq!(a.operate(register).await, OperationAnswer::Registered(a.subscriptions[0]));
     assert_eq!(run_due(&mut a).await, [6]);
 }
 
@@ -881,18 +612,9 @@ pub async fn s65_a_discarded_dead_letter_is_gone<F: Fixture>() {
         .await
         .expect("it is read");
     assert_eq!(second, letters[1..]);
-    assert_eq!(
-        a.operate(Operation::Discard(letters[0].key)).await,
-        OperationAnswer::Done
-    );
-    assert_eq!(
-        a.operate(Operation::Discard(letters[0].key)).await,
-        OperationAnswer::Gone
-    );
-    assert_eq!(
-        a.operate(Operation::Requeue(letters[0].key)).await,
-        OperationAnswer::Gone
-    );
+    assert_eq!(a.operate(Operation::Discard(letters[0].key)).await, OperationAnswer::Done);
+    assert_eq!(a.operate(Operation::Discard(letters[0].key)).await, OperationAnswer::Gone);
+    assert_eq!(a.operate(Operation::Requeue(letters[0].key)).await, OperationAnswer::Gone);
     assert_eq!(a.dead_letters().await, letters[1..]);
     assert_eq!(a.whereabouts(&Message::command(1)).await, Whereabouts::NotWaiting);
 }
@@ -901,13 +623,8 @@ pub async fn s65_a_discarded_dead_letter_is_gone<F: Fixture>() {
 pub async fn due_work_is_handed_out_fairly_and_within_limits<F: Fixture>() {
     let mut world = World::<F>::new(3).await;
     let mut a = world.joined().await;
-    let mut messages: Vec<Message> = (1..=40)
-        .map(|n| {
-            Message::command(n)
-                .of(world.stream_in(0, n as u32))
-                .with(vec![1; 100])
-        })
-        .collect();
+    let mut messages: Vec<Message> =
+        (1..=40).map(|n| Message::command(n).of(world.stream_in(0, n as u32)).with(vec![1; 100])).collect();
     messages.push(Message::command(41).of(world.stream_in(1, 1)).with(vec![1; 100]));
     messages.push(Message::command(42).of(world.stream_in(2, 1)).with(vec![1; 500]));
     a.append(&messages).await;
@@ -919,17 +636,9 @@ pub async fn due_work_is_handed_out_fairly_and_within_limits<F: Fixture>() {
     let limit = |messages: usize, bytes: usize| Limit { messages, bytes };
     assert_eq!(a.due_within(limit(0, 1 << 20)).await, []);
     assert_eq!(numbers(&a.due_within(limit(9, 250)).await), [1, 41]);
-    assert_eq!(
-        numbers(&a.due_within(limit(2, 1_000)).await),
-        [42, 2],
-        "in order of position, then"
-    );
+    assert_eq!(numbers(&a.due_within(limit(2, 1_000)).await), [42, 2], "in order of position, then");
     assert_eq!(numbers(&a.due_within(limit(3, 1 << 20)).await), [3, 4, 5]);
-    assert_eq!(
-        numbers(&a.due_within(limit(3, 1)).await),
-        [6],
-        "a single one may exceed the bytes"
-    );
+    assert_eq!(numbers(&a.due_within(limit(3, 1)).await), [6], "a single one may exceed the bytes");
     assert_eq!(a.due_within(limit(99, 1 << 20)).await.len(), 34);
 }
 
@@ -961,33 +670,17 @@ pub async fn due_work_that_is_given_back_comes_again<F: Fixture>() {
     let suspect = c.due().await;
     assert_eq!(suspect[0].attempt, 3, "it was alone this time");
     let settled: [Settled; 0] = [];
-    assert!(
-        c.ok(WorkBatch {
-            settled: &settled,
-            ..c.batch()
-        })
-        .await
-        .settled
-        .is_empty()
-    );
+    assert!(c.ok(WorkBatch { settled: &settled, ..c.batch() }).await.settled.is_empty());
 }
 
 /// A suspect that runs long is detached, and the next one comes.
 pub async fn a_suspect_that_runs_long_lets_the_next_one_come<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
-    let mut a = world
-        .joined_with(&[subscription("all"), subscription("more")])
-        .await;
+    let mut a = world.joined_with(&[subscription("all"), subscription("more")]).await;
     a.append(&[Message::command(1), Message::command(2)]).await;
     a.read(0, 0).await;
-    a.reading(Read {
-        subscription: a.subscriptions[1],
-        ..a.reads(0, 0)
-    })
-    .await;
-    let mut b = world
-        .joined_with(&[subscription("all"), subscription("more")])
-        .await;
+    a.reading(Read { subscription: a.subscriptions[1], ..a.reads(0, 0) }).await;
+    let mut b = world.joined_with(&[subscription("all"), subscription("more")]).await;
     world.kill_and_evict(a, &mut b).await;
     // One at a time over both subscriptions: (1, all), (1, more), (2, all), (2, more).
     let mut order = Vec::new();
@@ -999,9 +692,5 @@ pub async fn a_suspect_that_runs_long_lets_the_next_one_come<F: Fixture>() {
     assert_eq!(order, [(1, all), (1, more), (2, all), (2, more)]);
     let mut c = world.joined().await;
     world.kill_and_evict(b, &mut c).await;
-    assert_eq!(
-        c.due().await[0].attempt,
-        2,
-        "a detached one is named: its death counts"
-    );
+    assert_eq!(c.due().await[0].attempt, 2, "a detached one is named: its death counts");
 }

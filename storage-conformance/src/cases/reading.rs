@@ -18,35 +18,17 @@ pub async fn s37_only_the_owner_reads<F: Fixture>() {
     a.append(&[Message::command(1).of(stream)]).await;
     let right = a.reads(0, 0);
     for wrong in [
-        Read {
-            epoch: Epoch(0),
-            ..right
-        },
-        Read {
-            epoch: Epoch(2),
-            ..right
-        },
-        Read {
-            partition: Partition(2),
-            ..right
-        },
-        Read {
-            partition: Partition(u32::MAX),
-            ..right
-        },
+        Read { epoch: Epoch(0), ..right },
+        Read { epoch: Epoch(2), ..right },
+        Read { partition: Partition(2), ..right },
+        Read { partition: Partition(u32::MAX), ..right },
     ] {
         assert_eq!(a.try_read(wrong).await, ReadAnswer::Fenced, "{wrong:?}");
     }
     assert_eq!(b.try_read(right).await, ReadAnswer::Fenced);
-    let unknown = Read {
-        subscription: SubscriptionId(99),
-        ..right
-    };
+    let unknown = Read { subscription: SubscriptionId(99), ..right };
     assert_eq!(a.try_read(unknown).await, ReadAnswer::Paused);
-    let none = Read {
-        subscription: SubscriptionId(0),
-        ..right
-    };
+    let none = Read { subscription: SubscriptionId(0), ..right };
     assert_eq!(a.try_read(none).await, ReadAnswer::Paused);
     // A read that was refused gave nothing.
     assert_eq!(a.settle(0, 1, 1).await, SettledAnswer::Unknown);
@@ -66,14 +48,7 @@ pub async fn s38_both_limits_hold<F: Fixture>() {
         metadata: vec![1; 10],
         ..Message::command(n).with(vec![1; bytes - 10])
     };
-    a.append(&[
-        sized(1, 100),
-        sized(2, 100),
-        sized(3, 500),
-        sized(4, 100),
-        sized(5, 100),
-    ])
-    .await;
+    a.append(&[sized(1, 100), sized(2, 100), sized(3, 500), sized(4, 100), sized(5, 100)]).await;
     let read = |after: u64, messages: usize, bytes: usize| Read {
         limit: Limit { messages, bytes },
         ..a.reads(0, after)
@@ -100,38 +75,19 @@ pub async fn s38_both_limits_hold<F: Fixture>() {
 pub async fn s39_a_full_partition_does_not_starve_the_others<F: Fixture>() {
     let mut world = World::<F>::new(10).await;
     let mut a = world.joined().await;
-    let mut messages: Vec<Message> = (0..500)
-        .map(|n| Message::command(n).of(world.stream_in(0, 1)))
-        .collect();
+    let mut messages: Vec<Message> =
+        (0..500).map(|n| Message::command(n).of(world.stream_in(0, 1))).collect();
     messages.extend((1..10).map(|p| Message::command(1_000 + u64::from(p)).of(world.stream_in(p, 1))));
     a.append(&messages).await;
-    let reads: Vec<Read> = (0..10)
-        .map(|p| Read {
-            limit: Limit {
-                messages: 20,
-                bytes: 1 << 20,
-            },
-            ..a.reads(p, 0)
-        })
-        .collect();
-    let answer = a
-        .ok(WorkBatch {
-            reads: &reads,
-            ..a.batch()
-        })
-        .await;
+    let reads: Vec<Read> =
+        (0..10).map(|p| Read { limit: Limit { messages: 20, bytes: 1 << 20 }, ..a.reads(p, 0) }).collect();
+    let answer = a.ok(WorkBatch { reads: &reads, ..a.batch() }).await;
     let got = Got::all(&answer.page);
     for (partition, read) in (0..).zip(&answer.reads) {
-        let ReadAnswer::Messages { messages, through } = read else {
-            panic!("{read:?}")
-        };
+        let ReadAnswer::Messages { messages, through } = read else { panic!("{read:?}") };
         let (count, looked) = if partition == 0 { (20, 20) } else { (1, 1) };
         assert_eq!((messages.len(), through.0), (count, looked));
-        assert!(
-            got[messages.clone()]
-                .iter()
-                .all(|got| got.partition == Partition(partition))
-        );
+        assert!(got[messages.clone()].iter().all(|got| got.partition == Partition(partition)));
     }
 }
 
@@ -150,20 +106,11 @@ pub async fn s40_a_read_can_be_made_twice<F: Fixture>() {
 
 /// Scenario 40a: Events and trimmed commands interleaved, a late subscription: `through` passes the holes, `low` reaches the end.
 pub async fn s40a_holes_are_passed_and_settled<F: Fixture>() {
-    let mut world = World::<F>::with(Service {
-        partitions: 1,
-        window: 16,
-        ..Service::named("holes")
-    })
-    .await;
+    let mut world = World::<F>::with(Service { partitions: 1, window: 16, ..Service::named("holes") }).await;
     let mut a = world.joined().await;
     let stream = world.stream_in(0, 1);
     let message = |n: u64| {
-        if n.is_multiple_of(5) {
-            Message::event(n, stream)
-        } else {
-            Message::command(n).of(stream)
-        }
+        if n.is_multiple_of(5) { Message::event(n, stream) } else { Message::command(n).of(stream) }
     };
     a.append(&(1..=42).map(message).collect::<Vec<_>>()).await;
     let mut place = 0;
@@ -174,112 +121,54 @@ pub async fn s40a_holes_are_passed_and_settled<F: Fixture>() {
         place = through;
     }
     a.housekeep(1_000).await;
-    let late = a
-        .operate(Operation::Register {
-            group: "group",
-            subscription: subscription("late"),
-        })
-        .await;
-    let OperationAnswer::Registered(late) = late else {
-        panic!("{late:?}")
-    };
+    let late = a.operate(Operation::Register { group: "group", subscription: subscription("late") }).await;
+    let OperationAnswer::Registered(late) = late else { panic!("{late:?}") };
     let told = a.heartbeat().await;
     let cursor = told.owned[0].cursors[1];
-    assert_eq!(
-        (cursor.subscription, cursor.low.0, cursor.read_from.0),
-        (late, 4, 4)
-    );
+    assert_eq!((cursor.subscription, cursor.low.0, cursor.read_from.0), (late, 4, 4));
     let mut place = 4;
     let mut seen = Vec::new();
     while place < 42 {
-        let read = Read {
-            subscription: late,
-            limit: Limit {
-                messages: 2,
-                bytes: 1 << 20,
-            },
-            ..a.reads(0, place)
-        };
+        let read =
+            Read { subscription: late, limit: Limit { messages: 2, bytes: 1 << 20 }, ..a.reads(0, place) };
         let (got, through) = a.reading(read).await;
         assert!(through > place, "the window ends at {} but nothing moves", place);
         seen.extend(positions(&got));
-        let range = whizbang_storage::Settled {
-            subscription: late,
-            ..a.range(0, place + 1, through)
-        };
-        let answer = a
-            .ok(WorkBatch {
-                settled: &[range],
-                ..a.batch()
-            })
-            .await;
+        let range = whizbang_storage::Settled { subscription: late, ..a.range(0, place + 1, through) };
+        let answer = a.ok(WorkBatch { settled: &[range], ..a.batch() }).await;
         assert_eq!(answer.settled, [SettledAnswer::Applied]);
         place = through;
     }
     assert_eq!(seen, [5, 10, 15, 20, 25, 30, 35, 40]);
     assert_eq!(a.heartbeat().await.owned[0].cursors[1].low.0, 42);
-    assert!(
-        a.statistics()
-            .await
-            .subscriptions
-            .iter()
-            .all(|subscription| subscription.lag == 0)
-    );
+    assert!(a.statistics().await.subscriptions.iter().all(|subscription| subscription.lag == 0));
 }
 
 /// Scenario 40b: A message whose stream is parked for a subscription says so, also after a change of owner.
 pub async fn s40b_a_message_behind_a_parked_one_says_so<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
-    let two = [
-        subscription("all"),
-        SubscriptionSpec {
-            on_dead: OnDead::Halt,
-            ..subscription("halt")
-        },
-    ];
+    let two = [subscription("all"), SubscriptionSpec { on_dead: OnDead::Halt, ..subscription("halt") }];
     let mut a = world.joined_with(&two).await;
     let (s, t) = (world.stream_in(0, 1), world.stream_in(0, 2));
-    a.append(&[Message::command(1).of(s), Message::command(2).of(t)])
-        .await;
+    a.append(&[Message::command(1).of(s), Message::command(2).of(t)]).await;
     let got = a.read(0, 0).await;
-    let halt = Read {
-        subscription: a.subscriptions[1],
-        ..a.reads(0, 0)
-    };
+    let halt = Read { subscription: a.subscriptions[1], ..a.reads(0, 0) };
     let halted = a.reading(halt).await.0;
-    let dead = Settle::Dead {
-        reason: whizbang_storage::DeadReason::Rejected,
-        error: "no",
-    };
+    let dead = Settle::Dead { reason: whizbang_storage::DeadReason::Rejected, error: "no" };
     // For `all`, 1 waits and 2 is dead (skipped); for `halt`, 1 is done and 2 is dead (and halts).
-    let units = [
-        got[0].retry_in(Duration::from_secs(60)),
-        got[1].ends(dead),
-        halted[0].done(),
-        halted[1].ends(dead),
-    ];
+    let units =
+        [got[0].retry_in(Duration::from_secs(60)), got[1].ends(dead), halted[0].done(), halted[1].ends(dead)];
     assert!(applied(&a.units(&units).await));
-    a.append(&[
-        Message::command(3).of(s),
-        Message::command(4).of(t),
-        Message::command(5),
-    ])
-    .await;
+    a.append(&[Message::command(3).of(s), Message::command(4).of(t), Message::command(5)]).await;
     let lanes = |got: &[Got]| -> Vec<LaneState> { got.iter().map(|got| got.lane).collect() };
     let (free, parked) = (LaneState::Free, LaneState::Parked);
     assert_eq!(lanes(&a.read(0, 2).await), [parked, free, free]);
-    let halt = Read {
-        subscription: a.subscriptions[1],
-        ..a.reads(0, 2)
-    };
+    let halt = Read { subscription: a.subscriptions[1], ..a.reads(0, 2) };
     assert_eq!(lanes(&a.reading(halt).await.0), [free, parked, free]);
     a.release(&[Partition(0)]).await;
     let mut b = world.joined_with(&two).await;
     assert_eq!(lanes(&b.read(0, 2).await), [parked, free, free]);
-    let halt = Read {
-        subscription: b.subscriptions[1],
-        ..b.reads(0, 2)
-    };
+    let halt = Read { subscription: b.subscriptions[1], ..b.reads(0, 2) };
     assert_eq!(lanes(&b.reading(halt).await.0), [free, parked, free]);
     // An unsettled suspect of the lane says so, too.
     world.kill_and_evict(a, &mut b).await;
@@ -287,11 +176,7 @@ pub async fn s40b_a_message_behind_a_parked_one_says_so<F: Fixture>() {
     b.read(0, 2).await;
     world.kill_and_evict(b, &mut c).await;
     c.append(&[Message::command(6), Message::command(7).of(t)]).await;
-    assert_eq!(
-        lanes(&c.read(0, 5).await),
-        [free, parked],
-        "4 is a suspect of the same stream"
-    );
+    assert_eq!(lanes(&c.read(0, 5).await), [free, parked], "4 is a suspect of the same stream");
 }
 
 /// Scenario 41: Nothing to read: no rows written.
@@ -300,11 +185,7 @@ pub async fn s41_reading_nothing_writes_nothing<F: Fixture>() {
     let mut a = world.joined().await;
     a.append(&[Message::command(1).of(world.stream_in(0, 1))]).await;
     let reads: Vec<Read> = (0..4).map(|p| a.reads(p, 0)).collect();
-    a.ok(WorkBatch {
-        reads: &reads,
-        ..a.batch()
-    })
-    .await;
+    a.ok(WorkBatch { reads: &reads, ..a.batch() }).await;
     let before = world.fixture.rows_written().await;
     for _ in 0..5 {
         a.ok(WorkBatch {
@@ -325,51 +206,27 @@ pub async fn s42_a_damaged_row_is_reported_alone<F: Fixture>() {
     let mut a = world.joined().await;
     a.append(&(1..=3).map(Message::command).collect::<Vec<_>>()).await;
     let service = world.service.clone();
-    world
-        .fixture
-        .damage(&service, Partition(0), whizbang_storage::Position(2))
-        .await;
+    world.fixture.damage(&service, Partition(0), whizbang_storage::Position(2)).await;
     let got = a.read(0, 0).await;
     assert_eq!(positions(&got), [1, 2, 3]);
     let conditions: Vec<Condition> = got.iter().map(|got| got.condition).collect();
-    assert_eq!(
-        conditions,
-        [Condition::Whole, Condition::Damaged, Condition::Whole]
-    );
-    assert_eq!(
-        (numbers([&got[0], &got[2]]), got[1].payload.len()),
-        (vec![1, 3], 0)
-    );
-    let dead = Settle::Dead {
-        reason: whizbang_storage::DeadReason::Damaged,
-        error: "",
-    };
-    assert!(applied(
-        &a.units(&[got[0].done(), got[1].ends(dead), got[2].done()]).await
-    ));
+    assert_eq!(conditions, [Condition::Whole, Condition::Damaged, Condition::Whole]);
+    assert_eq!((numbers([&got[0], &got[2]]), got[1].payload.len()), (vec![1, 3], 0));
+    let dead = Settle::Dead { reason: whizbang_storage::DeadReason::Damaged, error: "" };
+    assert!(applied(&a.units(&[got[0].done(), got[1].ends(dead), got[2].done()]).await));
     assert_eq!(a.low(0).await, 3);
     assert_eq!(a.dead_letters().await.len(), 1);
 }
 
 /// Reads stop at `low` + window, and go on when `low` moves.
 pub async fn reads_stop_at_the_window<F: Fixture>() {
-    let mut world = World::<F>::with(Service {
-        partitions: 1,
-        window: 8,
-        ..Service::named("window")
-    })
-    .await;
+    let mut world = World::<F>::with(Service { partitions: 1, window: 8, ..Service::named("window") }).await;
     let mut a = world.joined().await;
-    a.append(&(1..=30).map(Message::command).collect::<Vec<_>>())
-        .await;
+    a.append(&(1..=30).map(Message::command).collect::<Vec<_>>()).await;
     assert_eq!(a.reading(a.reads(0, 0)).await.1, 8);
     assert_eq!(a.reading(a.reads(0, 8)).await, (vec![], 8));
     a.settle(0, 2, 8).await;
-    assert_eq!(
-        a.reading(a.reads(0, 8)).await,
-        (vec![], 8),
-        "1 holds the window back"
-    );
+    assert_eq!(a.reading(a.reads(0, 8)).await, (vec![], 8), "1 holds the window back");
     a.settle(0, 1, 1).await;
     let (got, through) = a.reading(a.reads(0, 8)).await;
     assert_eq!((positions(&got), through), ((9..=16).collect(), 16));
@@ -380,26 +237,14 @@ pub async fn a_subscription_may_start_at_the_end<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
     a.append(&[Message::command(1), Message::command(2)]).await;
-    let end = SubscriptionSpec {
-        start: StartAt::End,
-        ..subscription("end")
-    };
-    let OperationAnswer::Registered(end) = a
-        .operate(Operation::Register {
-            group: "group",
-            subscription: end,
-        })
-        .await
+    let end = SubscriptionSpec { start: StartAt::End, ..subscription("end") };
+    let OperationAnswer::Registered(end) =
+        a.operate(Operation::Register { group: "group", subscription: end }).await
     else {
         panic!("it is registered")
     };
     a.append(&[Message::command(3)]).await;
-    let (got, through) = a
-        .reading(Read {
-            subscription: end,
-            ..a.reads(0, 2)
-        })
-        .await;
+    let (got, through) = a.reading(Read { subscription: end, ..a.reads(0, 2) }).await;
     assert_eq!((numbers(&got), through), (vec![3], 3));
     assert_eq!(a.read(0, 0).await.len(), 3);
 }

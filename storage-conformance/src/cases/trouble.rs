@@ -19,17 +19,11 @@ pub async fn s81_a_busy_database_loses_nothing<F: Fixture>() {
     a.append(&[Message::command(1)]).await;
     let message = Message::command(2);
     let appends = [message.append()];
-    let batch = WorkBatch {
-        appends: &appends,
-        ..a.batch()
-    };
+    let batch = WorkBatch { appends: &appends, ..a.batch() };
     let guard = world.fixture.hold().await;
     let refused = a.send(batch).await.map(drop);
     assert!(
-        matches!(
-            refused,
-            Err(StoreError::NotApplied(NotApplied::Busy(_)) | StoreError::Unknown(_))
-        ),
+        matches!(refused, Err(StoreError::NotApplied(NotApplied::Busy(_)) | StoreError::Unknown(_))),
         "{refused:?}"
     );
     drop(guard);
@@ -45,16 +39,10 @@ pub async fn s82_a_cut_connection_loses_nothing<F: Fixture>() {
         world.fixture.cut_connections().await;
         let message = Message::command(n);
         let appends = [message.append()];
-        let batch = WorkBatch {
-            appends: &appends,
-            ..a.batch()
-        };
+        let batch = WorkBatch { appends: &appends, ..a.batch() };
         let mut tries = 0;
         while let Err(error) = a.send(batch).await.map(drop) {
-            assert!(
-                matches!(error, StoreError::Unknown(_) | StoreError::NotApplied(_)),
-                "{error:?}"
-            );
+            assert!(matches!(error, StoreError::Unknown(_) | StoreError::NotApplied(_)), "{error:?}");
             tries += 1;
             assert!(tries < 100, "no way back: {error}");
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -72,10 +60,7 @@ pub async fn s84_a_full_disk_is_a_typed_error<F: Fixture>() {
     let guard = world.fixture.fill_disk().await;
     let message = Message::command(2).with(vec![7; 1 << 20]);
     let appends = [message.append()];
-    let batch = WorkBatch {
-        appends: &appends,
-        ..a.batch()
-    };
+    let batch = WorkBatch { appends: &appends, ..a.batch() };
     let mut refused = a.send(batch).await.map(drop);
     // What slack there was is used up after a few large messages.
     let mut used = 0;
@@ -85,10 +70,7 @@ pub async fn s84_a_full_disk_is_a_typed_error<F: Fixture>() {
         refused = a.send(batch).await.map(drop);
     }
     assert!(
-        matches!(
-            refused,
-            Err(StoreError::NotApplied(NotApplied::Full(_)) | StoreError::Unknown(_))
-        ),
+        matches!(refused, Err(StoreError::NotApplied(NotApplied::Full(_)) | StoreError::Unknown(_))),
         "{refused:?}"
     );
     assert!(a.store.reader().statistics().await.is_ok());
@@ -109,10 +91,7 @@ pub async fn s85_another_schema_is_refused_at_start<F: Fixture>() {
             panic!("a schema that is {age:?} was opened")
         };
         let text = error.to_string();
-        let numbers = text
-            .split(|c: char| !c.is_ascii_digit())
-            .filter(|digits| !digits.is_empty())
-            .count();
+        let numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty()).count();
         assert!(numbers >= 2, "both versions: {text}");
     }
 }
@@ -130,10 +109,7 @@ pub async fn s86_hostile_names_have_no_effect<F: Fixture>() {
     ]
     .map(str::to_owned);
     for (n, name) in (0..).zip(&hostile) {
-        let service = whizbang_storage::Service {
-            partitions: 1,
-            ..whizbang_storage::Service::named(name)
-        };
+        let service = whizbang_storage::Service { partitions: 1, ..whizbang_storage::Service::named(name) };
         let mut a = world.member_of(service).await.expect("the service can be opened");
         let told = a.join(Some(name), &[subscription(name)], &[]).await;
         assert_eq!(told.owned.len(), 1);
@@ -148,13 +124,7 @@ pub async fn s86_hostile_names_have_no_effect<F: Fixture>() {
             perspective: name,
             ..projection(name.as_bytes(), None, Some(name.as_bytes()))
         }];
-        assert!(applied(
-            &a.units(&[Unit {
-                projections: &writes,
-                ..crate::group(&[])
-            }])
-            .await
-        ));
+        assert!(applied(&a.units(&[Unit { projections: &writes, ..crate::group(&[]) }]).await));
         let read = a
             .store
             .reader()
@@ -163,32 +133,19 @@ pub async fn s86_hostile_names_have_no_effect<F: Fixture>() {
             .expect("it is read")
             .expect("it is there");
         assert_eq!(read.state, name.as_bytes());
-        let dead = Settle::Dead {
-            reason: whizbang_storage::DeadReason::Rejected,
-            error: name,
-        };
+        let dead = Settle::Dead { reason: whizbang_storage::DeadReason::Rejected, error: name };
         assert!(applied(&a.units(&[got[0].ends(dead)]).await));
         let letters = a.dead_letters().await;
         let letter = &letters[0];
         assert_eq!(
-            (
-                &letter.group,
-                &letter.subscription,
-                &letter.type_name,
-                &letter.error
-            ),
+            (&letter.group, &letter.subscription, &letter.type_name, &letter.error),
             (name, name, name, name)
         );
         assert_eq!(a.statistics().await.subscriptions[0].name, *name);
     }
     let large = "x".repeat(10_000);
     let mut a = world.joined().await;
-    let refused = a
-        .operate(Operation::Register {
-            group: &large,
-            subscription: subscription("s"),
-        })
-        .await;
+    let refused = a.operate(Operation::Register { group: &large, subscription: subscription("s") }).await;
     assert!(matches!(refused, OperationAnswer::Refused(_)));
     let opened = world.member_of(whizbang_storage::Service::named(large)).await;
     assert!(opened.is_err(), "10 kB as a service's name");
@@ -200,25 +157,15 @@ pub async fn s87_what_was_acknowledged_survives_a_kill<F: Fixture>() {
     for seed in 0..4 {
         let mut world = World::<F>::new(2).await;
         let mut random = fastrand::Rng::with_seed(seed);
-        let odds = Odds {
-            before: 150,
-            answer_lost: 150,
-            ..Odds::default()
-        };
-        let mut process = world
-            .joined()
-            .await
-            .map(|store| Faulty::seeded(store, seed, odds));
+        let odds = Odds { before: 150, answer_lost: 150, ..Odds::default() };
+        let mut process = world.joined().await.map(|store| Faulty::seeded(store, seed, odds));
         let stream = world.stream_in(0, 1);
         let (mut number, mut acknowledged) = (0, Vec::new());
         for _ in 0..40 {
             number += 2;
             let messages = [Message::event(number, stream), Message::event(number + 1, stream)];
             let appends = [messages[0].append(), messages[1].append()];
-            let batch = WorkBatch {
-                appends: &appends,
-                ..process.batch()
-            };
+            let batch = WorkBatch { appends: &appends, ..process.batch() };
             let answered = process.send(batch).await.is_ok();
             if answered {
                 acknowledged.extend([number, number + 1]);
@@ -226,20 +173,12 @@ pub async fn s87_what_was_acknowledged_survives_a_kill<F: Fixture>() {
             if !answered || random.u32(0..8) == 0 {
                 process.store.faults().stop();
                 let mut next = world.joined().await;
-                world
-                    .kill_and_evict(process.map(Faulty::into_inner), &mut next)
-                    .await;
+                world.kill_and_evict(process.map(Faulty::into_inner), &mut next).await;
                 process = next.map(|store| Faulty::seeded(store, random.u64(..), odds));
                 process.store.faults().stop();
                 let there = numbers(&process.history(stream, 0, 999).await);
-                assert!(
-                    acknowledged.iter().all(|number| there.contains(number)),
-                    "seed {seed}"
-                );
-                assert!(
-                    there.chunks(2).all(|pair| pair[0] + 1 == pair[1]),
-                    "seed {seed}: half a batch"
-                );
+                assert!(acknowledged.iter().all(|number| there.contains(number)), "seed {seed}");
+                assert!(there.chunks(2).all(|pair| pair[0] + 1 == pair[1]), "seed {seed}: half a batch");
                 process.store.faults().draw(random.u64(..), odds);
             }
         }
@@ -261,11 +200,7 @@ pub async fn others_are_told_when_there_is_something_for_them<F: Fixture>() {
     let before = told.load(Ordering::SeqCst);
     a.move_arrivals().await;
     a.due_within(ALL).await;
-    assert_eq!(
-        told.load(Ordering::SeqCst),
-        before,
-        "nobody is told of what it did itself"
-    );
+    assert_eq!(told.load(Ordering::SeqCst), before, "nobody is told of what it did itself");
     // Partitions that are free are something for others, too.
     let mut c = world.joined().await;
     let second = Arc::new(AtomicUsize::new(0));

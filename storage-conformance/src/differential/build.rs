@@ -19,10 +19,7 @@ const NAMES: [&str; 4] = ["all", "halt", "late", "end"];
 impl<A: Fixture, B: Fixture> Pair<A, B> {
     pub(super) fn batch(&mut self, index: usize, parts: &[Part]) -> OwnedBatch {
         let from = self.processes[index].from;
-        let mut batch = OwnedBatch::empty(Sender {
-            number: from.number + 1,
-            ..from
-        });
+        let mut batch = OwnedBatch::empty(Sender { number: from.number + 1, ..from });
         for part in parts {
             self.part(index, part, &mut batch);
         }
@@ -40,9 +37,8 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
             Part::Release { count, running } => {
                 let running = self.running(index, *running);
                 let owned = self.processes[index].owned.iter().take(usize::from(*count));
-                let releases = owned
-                    .map(|(partition, epoch)| (*partition, *epoch, running.clone()))
-                    .collect();
+                let releases =
+                    owned.map(|(partition, epoch)| (*partition, *epoch, running.clone())).collect();
                 batch.membership = Some(OwnedMembership::Release(releases));
             }
             Part::Append { .. } => {
@@ -50,42 +46,22 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
                 batch.appends.push(message);
             }
             Part::Move(count) => batch.arrivals = Some(usize::from(*count)),
-            Part::Read {
-                subscription,
-                partition,
-                after,
-                messages,
-                bytes,
-                wrong,
-            } => {
+            Part::Read { subscription, partition, after, messages, bytes, wrong } => {
                 let Some(subscription) = self.own_subscription(index, *subscription, *wrong) else {
                     return;
                 };
                 let partition = self.partition(index, *partition, *wrong);
                 let process = &self.processes[index];
-                let place = process
-                    .places
-                    .get(&(subscription, partition))
-                    .copied()
-                    .unwrap_or_default();
+                let place = process.places.get(&(subscription, partition)).copied().unwrap_or_default();
                 batch.reads.push(whizbang_storage::Read {
                     subscription,
                     partition,
                     epoch: epoch(process.owned.get(&partition), *wrong),
                     after: after.map_or(place, |after| Position(u64::from(after)).min(place)),
-                    limit: Limit {
-                        messages: usize::from(*messages),
-                        bytes: usize::from(*bytes),
-                    },
+                    limit: Limit { messages: usize::from(*messages), bytes: usize::from(*bytes) },
                 });
             }
-            Part::Settle {
-                subscription,
-                partition,
-                first,
-                more,
-                wrong,
-            } => {
+            Part::Settle { subscription, partition, first, more, wrong } => {
                 let process = &self.processes[index];
                 // Where something was handed out, if anything was.
                 let mut known = process.places.iter().filter(|(_, place)| place.0 > 0 && !*wrong);
@@ -116,45 +92,22 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
                 }
             }
             Part::Due { messages } => {
-                batch.due = Some(Limit {
-                    messages: usize::from(*messages),
-                    bytes: 600,
-                })
+                batch.due = Some(Limit { messages: usize::from(*messages), bytes: 600 })
             }
-            Part::Requeue(n) => batch
+            Part::Requeue(n) => batch.operations.extend(self.letter(*n).map(OwnedOperation::Requeue)),
+            Part::Discard(n) => batch.operations.extend(self.letter(*n).map(OwnedOperation::Discard)),
+            Part::Pause(n) => batch.operations.extend(self.subscription(*n).map(OwnedOperation::Pause)),
+            Part::Resume(n) => batch.operations.extend(self.subscription(*n).map(OwnedOperation::Resume)),
+            Part::Drop(n) => batch.operations.extend(self.subscription(*n).map(OwnedOperation::Drop)),
+            Part::Register(n) => batch
                 .operations
-                .extend(self.letter(*n).map(OwnedOperation::Requeue)),
-            Part::Discard(n) => batch
-                .operations
-                .extend(self.letter(*n).map(OwnedOperation::Discard)),
-            Part::Pause(n) => batch
-                .operations
-                .extend(self.subscription(*n).map(OwnedOperation::Pause)),
-            Part::Resume(n) => batch
-                .operations
-                .extend(self.subscription(*n).map(OwnedOperation::Resume)),
-            Part::Drop(n) => batch
-                .operations
-                .extend(self.subscription(*n).map(OwnedOperation::Drop)),
-            Part::Register(n) => batch.operations.push(OwnedOperation::Register {
-                group: "group".to_owned(),
-                subscription: spec(*n),
-            }),
+                .push(OwnedOperation::Register { group: "group".to_owned(), subscription: spec(*n) }),
             Part::Housekeep => batch.housekeeping = Some(10_000),
         }
     }
 
     fn append(&mut self, part: &Part) -> Message {
-        let Part::Append {
-            stream,
-            event,
-            key,
-            due_in,
-            now,
-            kind,
-            bytes,
-        } = part
-        else {
+        let Part::Append { stream, event, key, due_in, now, kind, bytes } = part else {
             unreachable!("only called for appends")
         };
         self.messages += 1;
@@ -179,41 +132,15 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
 
     fn message(&self, stream: u8, event: bool) -> Message {
         let stream = stream_of(stream);
-        if event {
-            Message::event(self.messages, stream)
-        } else {
-            Message::command(self.messages).of(stream)
-        }
+        if event { Message::event(self.messages, stream) } else { Message::command(self.messages).of(stream) }
     }
 
     fn unit(&mut self, index: usize, part: &Part) -> Option<OwnedUnit> {
         let (delivery, settle, emits, stream, key, expects, projection) = match part {
-            Part::Group {
-                emits,
-                stream,
-                key,
-                expects,
-                projection,
-            } => (
-                None,
-                OwnedSettle::Done,
-                *emits,
-                *stream,
-                *key,
-                *expects,
-                *projection,
-            ),
-            Part::Unit {
-                pick,
-                stale,
-                wrong,
-                how,
-                after,
-                emits,
-                stream,
-                expects,
-                projection,
-            } => {
+            Part::Group { emits, stream, key, expects, projection } => {
+                (None, OwnedSettle::Done, *emits, *stream, *key, *expects, *projection)
+            }
+            Part::Unit { pick, stale, wrong, how, after, emits, stream, expects, projection } => {
                 let process = &mut self.processes[index];
                 let from = if *stale { &process.stale } else { &process.got };
                 let at = (!from.is_empty()).then(|| usize::from(*pick) % from.len())?;
@@ -229,15 +156,7 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
                         _ => delivery.subscription = SubscriptionId(90),
                     }
                 }
-                (
-                    Some(delivery),
-                    settle(*how, *after),
-                    *emits,
-                    *stream,
-                    None,
-                    *expects,
-                    *projection,
-                )
+                (Some(delivery), settle(*how, *after), *emits, *stream, None, *expects, *projection)
             }
             _ => unreachable!("only called for units"),
         };
@@ -246,17 +165,11 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
             .map(|n| {
                 self.messages += 1;
                 let message = self.message(stream.wrapping_add(n), n % 2 == 0);
-                Message {
-                    dedup: key.map(|key| vec![key]),
-                    ..message
-                }
+                Message { dedup: key.map(|key| vec![key]), ..message }
             })
             .collect();
         let stream = stream_of(stream);
-        let version = |version: u8| Expected {
-            stream,
-            version: Version(u64::from(version)),
-        };
+        let version = |version: u8| Expected { stream, version: Version(u64::from(version)) };
         Some(OwnedUnit {
             delivery,
             settle,
@@ -277,10 +190,7 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
 
     /// Some of what a process has, as still running.
     fn running(&self, index: usize, every: u8) -> Vec<Running> {
-        let got = self.processes[index]
-            .got
-            .iter()
-            .step_by(usize::from(every.max(1)));
+        let got = self.processes[index].got.iter().step_by(usize::from(every.max(1)));
         got.filter(|_| every > 0)
             .map(|delivery| Running {
                 subscription: delivery.subscription,
@@ -347,10 +257,7 @@ fn settle(how: u8, after: u16) -> OwnedSettle {
             after: Duration::from_millis(u64::from(after)),
             error: format!("after {after} ms"),
         },
-        3 => OwnedSettle::Dead {
-            reason: DeadReason::Rejected,
-            error: format!("number {after}"),
-        },
+        3 => OwnedSettle::Dead { reason: DeadReason::Rejected, error: format!("number {after}") },
         4 => OwnedSettle::Detach,
         5 => OwnedSettle::Defer,
         6 => OwnedSettle::Unroutable,

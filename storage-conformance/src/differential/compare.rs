@@ -24,19 +24,14 @@ pub(super) async fn contents<R: StoreReader>(reader: &R) -> Contents {
     let mut histories = Vec::new();
     for stream in 0..8 {
         let mut page = whizbang_storage::Page::default();
-        let read = reader
-            .history(stream_of(stream), Version(0), 1_000, &mut page)
-            .await;
+        let read = reader.history(stream_of(stream), Version(0), 1_000, &mut page).await;
         read.expect("it can be read");
         histories.push(Got::all(&page));
     }
     Contents {
         statistics,
         letters: reader.dead_letters(None, 1_000).await.expect("it can be read"),
-        projections: reader
-            .projections("totals", b"", 1_000)
-            .await
-            .expect("it can be read"),
+        projections: reader.projections("totals", b"", 1_000).await.expect("it can be read"),
         histories,
     }
 }
@@ -131,11 +126,7 @@ pub(super) fn count(seen: &Seen, reached: &mut Reached) {
     if seen.membership.as_ref().is_some_and(|told| told.give_back > 0) {
         add("asked to give back");
     }
-    if seen
-        .membership
-        .as_ref()
-        .is_some_and(|told| told.owned.iter().any(|owned| owned.epoch.0 > 1))
-    {
+    if seen.membership.as_ref().is_some_and(|told| told.owned.iter().any(|owned| owned.epoch.0 > 1)) {
         add("taken over");
     }
 }

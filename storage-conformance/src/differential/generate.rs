@@ -113,11 +113,7 @@ impl Step {
 pub(super) fn generate(seed: u64, steps: usize) -> Vec<Step> {
     let mut random = Rng::with_seed(seed);
     // Each sequence has a mood, so that rare things happen in some of them often.
-    let mood = Mood {
-        trouble: random.u32(1..8),
-        retries: random.u32(1..6),
-        clock: random.u32(1..5),
-    };
+    let mood = Mood { trouble: random.u32(1..8), retries: random.u32(1..6), clock: random.u32(1..5) };
     let mut sequence = vec![Step::Join { group: 0, knows: 0 }];
     while sequence.len() < steps {
         let step = mood.step(&mut random);
@@ -125,15 +121,9 @@ pub(super) fn generate(seed: u64, steps: usize) -> Vec<Step> {
         sequence.push(step);
         // A death matters when somebody takes over.
         if killed && random.bool() {
-            sequence.push(Step::Join {
-                group: 0,
-                knows: random.u8(0..4),
-            });
+            sequence.push(Step::Join { group: 0, knows: random.u8(0..4) });
             sequence.push(Step::Outlive { who: random.u8(..) });
-            sequence.push(Step::Batch {
-                who: random.u8(..),
-                parts: vec![Part::Due { messages: 8 }],
-            });
+            sequence.push(Step::Batch { who: random.u8(..), parts: vec![Part::Due { messages: 8 }] });
         }
     }
     sequence
@@ -155,18 +145,13 @@ impl Mood {
             },
             n if n < 4 + self.trouble => Step::Kill { who },
             n if n < 6 + self.trouble => Step::Repeat { who },
-            n if n < 7 + self.trouble => Step::Replay {
-                who,
-                ago: random.u8(1..4),
-            },
+            n if n < 7 + self.trouble => Step::Replay { who, ago: random.u8(1..4) },
             n if n < 8 + self.trouble => Step::Another { who },
             15 => Step::Outlive { who },
             16 if random.u32(0..4) == 0 => Step::Reopen,
             17 if random.u32(0..2) == 0 => Step::TickBack(random.u32(1..3_000)),
             n if n < 18 + 2 * self.clock => Step::Tick(
-                *random
-                    .choice(&[1, 500, 1_000, 1_000, 2_000, 2_000, 4_000, 4_900, 11_000])
-                    .unwrap_or(&1),
+                *random.choice(&[1, 500, 1_000, 1_000, 2_000, 2_000, 4_000, 4_900, 11_000]).unwrap_or(&1),
             ),
             _ => {
                 let count = *random.choice(&[1, 1, 2, 3, 5]).unwrap_or(&1);
@@ -187,13 +172,8 @@ impl Mood {
         };
         match random.u32(0..100) {
             0..=11 => Part::Heartbeat,
-            12 => Part::Leave {
-                running: random.u8(0..4),
-            },
-            13..=15 => Part::Release {
-                count: random.u8(1..3),
-                running: random.u8(0..4),
-            },
+            12 => Part::Leave { running: random.u8(0..4) },
+            13..=15 => Part::Release { count: random.u8(1..3), running: random.u8(0..4) },
             16..=33 => Part::Append {
                 stream: random.u8(0..5),
                 event: sometimes(random, 2),
@@ -223,11 +203,7 @@ impl Mood {
                 pick: random.u8(..),
                 stale: sometimes(random, 8),
                 wrong: sometimes(random, 16),
-                how: if sometimes(random, self.retries) {
-                    random.u8(1..8)
-                } else {
-                    0
-                },
+                how: if sometimes(random, self.retries) { random.u8(1..8) } else { 0 },
                 after: random.u16(0..3_000),
                 emits: random.u8(0..3),
                 stream: random.u8(0..5),
@@ -241,9 +217,7 @@ impl Mood {
                 expects: sometimes(random, 2).then(|| random.u8(0..5)),
                 projection: projection(random),
             },
-            78..=88 => Part::Due {
-                messages: *random.choice(&[0, 1, 2, 8, 8, 8]).unwrap_or(&8),
-            },
+            78..=88 => Part::Due { messages: *random.choice(&[0, 1, 2, 8, 8, 8]).unwrap_or(&8) },
             89..=90 => Part::Requeue(random.u8(..)),
             91 => Part::Discard(random.u8(..)),
             92 => Part::Pause(random.u8(0..4)),

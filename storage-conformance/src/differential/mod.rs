@@ -51,9 +51,7 @@ impl Plan {
         let read = |name: &str, default: u64| match std::env::var(name) {
             Err(_) => default,
             Ok(text) if text == "random" => fastrand::u64(..),
-            Ok(text) => text
-                .parse()
-                .unwrap_or_else(|_| panic!("{name}={text:?} is not a number")),
+            Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is not a number")),
         };
         Self {
             seed: read("WHIZBANG_DIFFERENTIAL_SEED", 1),
@@ -177,10 +175,5 @@ fn shrink<A: Fixture, B: Fixture>(seed: u64, mut steps: Vec<Step>, mut found: Fo
             }
         }
     }
-    Difference {
-        seed,
-        steps,
-        first: found.1,
-        second: found.2,
-    }
+    Difference { seed, steps, first: found.1, second: found.2 }
 }

@@ -94,8 +94,7 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
             Step::Repeat { who } => self.again(*who, 1, |_| {}, reached).await?,
             Step::Replay { who, ago } => self.again(*who, 1 + usize::from(*ago), |_| {}, reached).await?,
             Step::Another { who } => {
-                self.again(*who, 1, |batch| batch.appends.push(Message::command(0)), reached)
-                    .await?
+                self.again(*who, 1, |batch| batch.appends.push(Message::command(0)), reached).await?
             }
             Step::Batch { who, parts } => {
                 if let Some(index) = self.index(*who) {
@@ -128,18 +127,8 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
         self.instances += 1;
         let from = sender(self.instances);
         let process = Process {
-            first: self
-                .first
-                .fixture
-                .open(self.service.clone())
-                .await
-                .expect("the first opens"),
-            second: self
-                .second
-                .fixture
-                .open(self.service.clone())
-                .await
-                .expect("the second opens"),
+            first: self.first.fixture.open(self.service.clone()).await.expect("the first opens"),
+            second: self.second.fixture.open(self.service.clone()).await.expect("the second opens"),
             from: Sender { number: 0, ..from },
             owned: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -160,11 +149,8 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
             types.push(("test.new".to_owned(), 2));
         }
         let mut batch = OwnedBatch::empty(Sender { number: 1, ..from });
-        batch.membership = Some(OwnedMembership::Join {
-            group,
-            subscriptions: vec![spec(0), spec(1)],
-            types,
-        });
+        batch.membership =
+            Some(OwnedMembership::Join { group, subscriptions: vec![spec(0), spec(1)], types });
         self.exchange(index, batch, reached).await
     }
 
@@ -253,17 +239,10 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
         let process = &mut self.processes[index];
         process.from.number = batch.from.number;
         if let Some(told) = &seen.membership {
-            process.owned = told
-                .owned
-                .iter()
-                .map(|owned| (owned.partition, owned.epoch))
-                .collect();
+            process.owned = told.owned.iter().map(|owned| (owned.partition, owned.epoch)).collect();
             for owned in &told.owned {
                 for cursor in &owned.cursors {
-                    process
-                        .places
-                        .entry((cursor.subscription, owned.partition))
-                        .or_insert(cursor.read_from);
+                    process.places.entry((cursor.subscription, owned.partition)).or_insert(cursor.read_from);
                 }
             }
             for id in &told.subscriptions {
@@ -281,9 +260,7 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
         }
         for (read, found) in batch.reads.iter().zip(&seen.reads) {
             if let ReadAnswer::Messages { through, .. } = found {
-                process
-                    .places
-                    .insert((read.subscription, read.partition), *through);
+                process.places.insert((read.subscription, read.partition), *through);
             }
         }
         process.got.extend(seen.page.iter().map(Got::delivery));
@@ -308,24 +285,8 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
             ("dead letters", first.letters.len()),
             ("projections", first.projections.len()),
             ("histories", first.histories.iter().map(Vec::len).sum()),
-            (
-                "parked",
-                first
-                    .statistics
-                    .subscriptions
-                    .iter()
-                    .map(|s| s.parked as usize)
-                    .sum(),
-            ),
-            (
-                "unroutable",
-                first
-                    .statistics
-                    .subscriptions
-                    .iter()
-                    .map(|s| s.unroutable as usize)
-                    .sum(),
-            ),
+            ("parked", first.statistics.subscriptions.iter().map(|s| s.parked as usize).sum()),
+            ("unroutable", first.statistics.subscriptions.iter().map(|s| s.unroutable as usize).sum()),
         ] {
             *reached.entry(name).or_default() += count as u64;
         }
@@ -341,9 +302,6 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
 impl<F: Fixture> Side<F> {
     async fn new() -> Self {
         let clock = TestClock::new();
-        Self {
-            fixture: F::fresh(clock.clone()).await,
-            clock,
-        }
+        Self { fixture: F::fresh(clock.clone()).await, clock }
     }
 }

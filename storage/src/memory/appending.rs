@@ -28,10 +28,7 @@ impl Call<'_> {
     #[inline]
     pub(super) fn append_one(&mut self, append: &Append<'_>) -> AppendAnswer {
         if let Some(key) = append.dedup {
-            let first = First {
-                id: append.id,
-                body: xxh3_64(append.payload),
-            };
+            let first = First { id: append.id, body: xxh3_64(append.payload) };
             if let Some(seen) = self.data.dedup.get(key) {
                 let same = seen.body == first.body;
                 return AppendAnswer::Duplicate {
@@ -42,10 +39,7 @@ impl Call<'_> {
             self.data.dedup.insert(key, first, self.now);
         }
         let head = Head::of(append, self.data.names.id(append.type_name));
-        let bytes = Bytes {
-            payload: append.payload,
-            metadata: append.metadata,
-        };
+        let bytes = Bytes { payload: append.payload, metadata: append.metadata };
         let lane = head.lane();
         let partition = lane.partition(self.data.partition_count());
         let part = &mut self.data.partitions[partition.0 as usize];
@@ -71,9 +65,7 @@ impl Call<'_> {
         self.news |= part.writer != Some(sender);
         match append.due_in {
             Some(due_in) => {
-                part.arrivals
-                    .scheduled
-                    .insert((now.after(due_in), number), message);
+                part.arrivals.scheduled.insert((now.after(due_in), number), message);
             }
             None => part.arrivals.push(Arrival { number, message }),
         }
@@ -89,9 +81,8 @@ impl Call<'_> {
         let lane = append.lane();
         let window = self.service.window;
         let grants = |index: &usize| {
-            let paused = self.data.subscriptions[*index]
-                .as_ref()
-                .is_some_and(|subscription| subscription.paused);
+            let paused =
+                self.data.subscriptions[*index].as_ref().is_some_and(|subscription| subscription.paused);
             part.desks[*index].as_ref().is_some_and(|desk| {
                 !paused
                     && desk.cursor.given().next() == position

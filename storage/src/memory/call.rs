@@ -61,10 +61,7 @@ impl Data {
         call.hand_out_due(&due, answer);
         answer.removed = call.trim(batch.housekeeping.unwrap_or(0));
         if batch.membership.is_some() {
-            answer.membership = Some(MembershipAnswer {
-                subscriptions,
-                ..call.membership()
-            });
+            answer.membership = Some(MembershipAnswer { subscriptions, ..call.membership() });
         }
         Ok(call.news)
     }
@@ -87,12 +84,7 @@ impl Data {
             join,
             from.instance,
             now,
-            KnownInstance {
-                start_token: from.start_token,
-                last: from.number,
-                digest,
-                gone: false,
-            },
+            KnownInstance { start_token: from.start_token, last: from.number, digest, gone: false },
         )
     }
 
@@ -104,20 +96,8 @@ impl Data {
         known: KnownInstance,
     ) -> Vec<SubscriptionId> {
         let group = join.group.map(|name| self.group(name));
-        let types = join
-            .types
-            .iter()
-            .map(|known| (known.name.into(), known.version_max))
-            .collect();
-        self.instances.insert(
-            id,
-            Instance {
-                known,
-                group,
-                types,
-                last_seen: now,
-            },
-        );
+        let types = join.types.iter().map(|known| (known.name.into(), known.version_max)).collect();
+        self.instances.insert(id, Instance { known, group, types, last_seen: now });
         group.map_or_else(Vec::new, |group| {
             let register = |spec| self.register(group, spec);
             join.subscriptions.iter().map(register).collect()
@@ -163,16 +143,12 @@ impl Call<'_> {
             Operation::Resume(id) => self.pausing(*id, false)?,
             Operation::Register { group, subscription } => {
                 let group = self.data.group(group);
-                return Some(OperationAnswer::Registered(
-                    self.data.register(group, subscription),
-                ));
+                return Some(OperationAnswer::Registered(self.data.register(group, subscription)));
             }
             Operation::Drop(id) => {
                 let index = super::data::index(*id)?;
                 let gone = self.data.subscriptions.get_mut(index)?.take()?;
-                self.data.groups[gone.group]
-                    .subscriptions
-                    .retain(|kept| *kept != index);
+                self.data.groups[gone.group].subscriptions.retain(|kept| *kept != index);
                 for part in &mut self.data.partitions {
                     part.desks[index] = None;
                 }
@@ -184,10 +160,7 @@ impl Call<'_> {
     /// Where a dead letter is, if there is one under this key.
     fn dead(&mut self, key: ParkedKey) -> Option<&mut Desk> {
         let part = self.data.partitions.get_mut(key.partition.0 as usize)?;
-        let desk = part
-            .desks
-            .get_mut(super::data::index(key.subscription)?)?
-            .as_mut()?;
+        let desk = part.desks.get_mut(super::data::index(key.subscription)?)?.as_mut()?;
         desk.parked.get(key.position)?.is_dead().then_some(desk)
     }
 

@@ -79,9 +79,7 @@ pub(super) struct Instance {
 
 impl Instance {
     pub(super) fn knows(&self, type_name: &str, version: u16) -> bool {
-        self.types
-            .iter()
-            .any(|(name, version_max)| **name == *type_name && version <= *version_max)
+        self.types.iter().any(|(name, version_max)| **name == *type_name && version <= *version_max)
     }
 }
 
@@ -140,10 +138,7 @@ impl Data {
         if let Some(group) = self.groups.iter().position(|group| &*group.name == name) {
             return group;
         }
-        self.groups.push(Group {
-            name: name.into(),
-            subscriptions: Vec::new(),
-        });
+        self.groups.push(Group { name: name.into(), subscriptions: Vec::new() });
         for part in &mut self.partitions {
             part.owners.push(Owner::default());
         }
@@ -161,11 +156,7 @@ impl Data {
             if let Some(known) = &mut self.subscriptions[index] {
                 (known.on_dead, known.attempts_max) = (spec.on_dead, attempts_max);
             }
-            for desk in self
-                .partitions
-                .iter_mut()
-                .filter_map(|part| part.desks[index].as_mut())
-            {
+            for desk in self.partitions.iter_mut().filter_map(|part| part.desks[index].as_mut()) {
                 desk.parked.set_on_dead(spec.on_dead);
             }
             return number(index);
@@ -270,10 +261,7 @@ impl Arrivals {
     }
 
     pub(super) fn messages(&self) -> impl Iterator<Item = &Message> {
-        self.undelayed
-            .iter()
-            .map(|arrival| &arrival.message)
-            .chain(self.scheduled.values())
+        self.undelayed.iter().map(|arrival| &arrival.message).chain(self.scheduled.values())
     }
 }
 

@@ -60,13 +60,7 @@ impl Call<'_> {
             let Some(row) = desk.and_then(|desk| desk.parked.get(picked.position)) else {
                 continue;
             };
-            let alone = matches!(
-                row.state,
-                State::Running {
-                    mode: super::parked::Mode::Alone,
-                    ..
-                }
-            );
+            let alone = matches!(row.state, State::Running { mode: super::parked::Mode::Alone, .. });
             let handed = row.message.head.handed(row.message.bytes(), &self.data.names);
             answer.page.push(&Handed {
                 subscription: number(picked.subscription),
@@ -165,11 +159,7 @@ impl Call<'_> {
     ) {
         let part = &self.data.partitions[partition];
         let is_owned = part.is_owned(group, self.sender);
-        let desks = || {
-            subscriptions
-                .iter()
-                .filter_map(|index| Some((*index, part.desks[*index].as_ref()?)))
-        };
+        let desks = || subscriptions.iter().filter_map(|index| Some((*index, part.desks[*index].as_ref()?)));
         let candidate = |index: usize, position, due_at, bytes, key| Candidate {
             due_at,
             partition: Partition(partition as u32),
@@ -181,8 +171,7 @@ impl Call<'_> {
         for (index, desk) in desks() {
             let knows = |row: &Row| {
                 let name = self.data.names.name(row.message.head.name);
-                self.me()
-                    .is_some_and(|me| me.knows(name, row.message.head.type_version))
+                self.me().is_some_and(|me| me.knows(name, row.message.head.type_version))
             };
             let unroutable = desk.parked.unroutable().filter_map(|position| {
                 let row = desk.parked.get(position)?;
@@ -195,19 +184,15 @@ impl Call<'_> {
                 row.is_some_and(|row| !desk.suspects.blocks(row.message.head.lane(), *position))
             });
             for (due_at, position) in unroutable.chain(waiting.filter(|_| is_owned).take(max)) {
-                let bytes = desk
-                    .parked
-                    .get(position)
-                    .map_or(0, |row| row.message.bytes().len());
+                let bytes = desk.parked.get(position).map_or(0, |row| row.message.bytes().len());
                 candidates.push(candidate(index, position, due_at, bytes, Found::Parked));
             }
         }
         // All of the group's, paused or not: what runs alone was handed out before the pause.
-        let one_runs_alone = self.data.groups[group].subscriptions.iter().any(|index| {
-            part.desks[*index]
-                .as_ref()
-                .is_some_and(|desk| desk.parked.one_runs_alone())
-        });
+        let one_runs_alone = self.data.groups[group]
+            .subscriptions
+            .iter()
+            .any(|index| part.desks[*index].as_ref().is_some_and(|desk| desk.parked.one_runs_alone()));
         if is_owned && !one_runs_alone {
             let suspect = desks()
                 .filter_map(|(index, desk)| {
@@ -240,11 +225,7 @@ impl Call<'_> {
                 }
             }
         }
-        Picked {
-            subscription,
-            partition,
-            position,
-        }
+        Picked { subscription, partition, position }
     }
 
     /// Where no suspect is left, what lies between was trimmed or never there: it counts as settled.
@@ -258,8 +239,7 @@ impl Call<'_> {
                     && desk.suspects.is_empty()
                     && desk.cursor.has_suspects()
                 {
-                    desk.cursor
-                        .settle(desk.cursor.low().next(), desk.cursor.suspects_to());
+                    desk.cursor.settle(desk.cursor.low().next(), desk.cursor.suspects_to());
                 }
             }
         }
@@ -313,38 +293,25 @@ impl Call<'_> {
                 partition: read.partition,
                 position,
                 epoch: read.epoch,
-                lane: if blocked {
-                    LaneState::Parked
-                } else {
-                    LaneState::Free
-                },
+                lane: if blocked { LaneState::Parked } else { LaneState::Free },
                 ..entry.head.handed(bytes, &self.data.names)
             });
         }
         let through = through.unwrap_or(end);
         desk.cursor.give(through);
-        ReadAnswer::Messages {
-            messages: first..answer.page.len(),
-            through,
-        }
+        ReadAnswer::Messages { messages: first..answer.page.len(), through }
     }
 }
 
 /// The next suspect of a subscription: the first in the log or the first that is parked, whichever is smaller.
 fn next_suspect(desk: &Desk) -> Option<(Position, Found)> {
-    let in_log = desk
-        .suspects
-        .first()
-        .map(|(position, _)| (position, Found::Suspect));
+    let in_log = desk.suspects.first().map(|(position, _)| (position, Found::Suspect));
     let parked = desk.parked.orphaned().find(|position| {
         let row = desk.parked.get(*position);
         row.is_some_and(|row| !desk.suspects.blocks(row.message.head.lane(), *position))
     });
     let parked = parked.map(|position| (position, Found::Parked));
-    in_log
-        .into_iter()
-        .chain(parked)
-        .min_by_key(|(position, _)| *position)
+    in_log.into_iter().chain(parked).min_by_key(|(position, _)| *position)
 }
 
 /// Takes a suspect out of the log's flow; what lies before it is settled or was never there.

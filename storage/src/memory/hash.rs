@@ -10,9 +10,7 @@ pub(super) struct IdHash {
 
 impl Default for IdHash {
     fn default() -> Self {
-        Self {
-            seed: RandomState::new().hash_one(0u8) | 1,
-        }
+        Self { seed: RandomState::new().hash_one(0u8) | 1 }
     }
 }
 
@@ -59,9 +57,8 @@ mod tests {
     fn ids_spread_over_the_buckets() {
         let hash = IdHash::default();
         // What a table looks at: the low bits for the place, the top seven for the tag.
-        let hashes: Vec<u64> = (0..4_096u32)
-            .map(|n| hash.hash_one(StreamId::from_key(n.to_le_bytes())))
-            .collect();
+        let hashes: Vec<u64> =
+            (0..4_096u32).map(|n| hash.hash_one(StreamId::from_key(n.to_le_bytes()))).collect();
         let places: HashSet<u64> = hashes.iter().map(|hash| hash & 0xFFF).collect();
         let tags: HashSet<u64> = hashes.iter().map(|hash| hash >> 57).collect();
         // 4,096 into 4,096 at random fills 63 % of them.
@@ -73,10 +70,7 @@ mod tests {
     fn ids_that_follow_one_another_spread_as_well() {
         let hash = IdHash::default();
         let id = |n: u128| core::num::NonZeroU128::new((0x0189_0a5d_ac96_774b << 64) + n * 2 + 1);
-        let ids = (0..4_096)
-            .filter_map(id)
-            .map(crate::MessageId::from_bits)
-            .map(StreamId::from);
+        let ids = (0..4_096).filter_map(id).map(crate::MessageId::from_bits).map(StreamId::from);
         let places: HashSet<u64> = ids.map(|id| hash.hash_one(id) & 0xFFF).collect();
         assert!(places.len() > 2_000, "{} places", places.len());
     }

@@ -40,11 +40,7 @@ impl Log {
     /// The position of the oldest message that is kept.
     pub(super) fn first(&self) -> Option<Position> {
         let (others, events) = (self.others.front(), self.events.front());
-        [others, events]
-            .into_iter()
-            .flatten()
-            .map(|entry| entry.position)
-            .min()
+        [others, events].into_iter().flatten().map(|entry| entry.position).min()
     }
 
     /// The version a stream is at; 0 when it has no event.
@@ -154,12 +150,7 @@ struct Shelf {
 impl Shelf {
     fn push(&mut self, head: Head, position: Position, at: Timestamp, bytes: Bytes<'_>) {
         let place = self.bytes.push(bytes);
-        self.entries.push_back(Entry {
-            head,
-            position,
-            at,
-            place,
-        });
+        self.entries.push_back(Entry { head, position, at, place });
     }
 
     fn front(&self) -> Option<&Entry> {
@@ -189,17 +180,12 @@ impl Shelf {
     }
 
     fn get(&self, position: Position) -> Option<(&Entry, Bytes<'_>)> {
-        let entry = self
-            .entries
-            .get(self.index(position))
-            .filter(|entry| entry.position == position)?;
+        let entry = self.entries.get(self.index(position)).filter(|entry| entry.position == position)?;
         Some((entry, self.bytes.get(entry.place)))
     }
 
     fn after(&self, position: Position) -> impl Iterator<Item = (&Entry, Bytes<'_>)> {
-        self.entries
-            .range(self.index(position.next())..)
-            .map(|entry| (entry, self.bytes.get(entry.place)))
+        self.entries.range(self.index(position.next())..).map(|entry| (entry, self.bytes.get(entry.place)))
     }
 }
 
@@ -230,10 +216,7 @@ const SEGMENT_BYTES_MAX: usize = 64 << 10;
 impl Segments {
     #[inline]
     fn push(&mut self, bytes: Bytes<'_>) -> Place {
-        let fits = self
-            .segments
-            .back()
-            .is_some_and(|last| last.capacity() - last.len() >= bytes.len());
+        let fits = self.segments.back().is_some_and(|last| last.capacity() - last.len() >= bytes.len());
         if !fits {
             self.open_segment(bytes.len());
         }
@@ -262,9 +245,7 @@ impl Segments {
 
     #[cold]
     fn open_segment(&mut self, least: usize) {
-        let size = (self.segments.len() * 1_024)
-            .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
-            .max(least);
+        let size = (self.segments.len() * 1_024).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).max(least);
         let mut segment = std::mem::take(&mut self.spare);
         if segment.capacity() < size {
             segment = Vec::with_capacity(size);
@@ -289,10 +270,8 @@ impl Segments {
     fn free_first(&mut self) {
         self.first = self.first.wrapping_add(1);
         // What one large message made is not kept.
-        if let Some(mut freed) = self
-            .segments
-            .pop_front()
-            .filter(|freed| freed.capacity() <= SEGMENT_BYTES_MAX)
+        if let Some(mut freed) =
+            self.segments.pop_front().filter(|freed| freed.capacity() <= SEGMENT_BYTES_MAX)
         {
             freed.clear();
             self.spare = freed;
@@ -329,36 +308,18 @@ mod tests {
         let stream = StreamId::from_key("s");
         let payload = |n: u64| vec![n as u8; (n as usize * 37) % 9_000];
         for n in 1..=1_000u64 {
-            let kind = if n % 3 == 0 {
-                MessageKind::Event
-            } else {
-                MessageKind::Command
-            };
+            let kind = if n % 3 == 0 { MessageKind::Event } else { MessageKind::Command };
             let payload = payload(n);
-            let bytes = Bytes {
-                payload: &payload,
-                metadata: &[7; 3],
-            };
-            let (position, version) = log.push(
-                head(n, kind, Some(stream)),
-                bytes,
-                Timestamp::from_micros(n as i64),
-            );
+            let bytes = Bytes { payload: &payload, metadata: &[7; 3] };
+            let (position, version) =
+                log.push(head(n, kind, Some(stream)), bytes, Timestamp::from_micros(n as i64));
             assert_eq!(position, Position(n));
             assert_eq!(version, n.is_multiple_of(3).then_some(Version(n / 3)));
         }
         assert_eq!(log.trim_others(Position(500), usize::MAX), 334);
-        let first: Vec<u64> = log
-            .after(Position(0))
-            .take(3)
-            .map(|(e, _)| e.position.0)
-            .collect();
+        let first: Vec<u64> = log.after(Position(0)).take(3).map(|(e, _)| e.position.0).collect();
         assert_eq!(first, [3, 6, 9]);
-        let around: Vec<u64> = log
-            .after(Position(496))
-            .take(6)
-            .map(|(e, _)| e.position.0)
-            .collect();
+        let around: Vec<u64> = log.after(Position(496)).take(6).map(|(e, _)| e.position.0).collect();
         assert_eq!(around, [498, 501, 502, 503, 504, 505]);
         for (entry, bytes) in log.after(Position(0)) {
             assert_eq!(bytes.payload, payload(entry.position.0));
@@ -366,16 +327,10 @@ mod tests {
         }
         assert!(log.get(Position(499)).is_none() && log.get(Position(1_001)).is_none());
         assert_eq!(log.trim_events(Position(1_000), 10, |at| at.micros() <= 30), 10);
-        let versions: Vec<u64> = log
-            .history(stream, Version(3))
-            .take(2)
-            .map(|(e, _)| e.head.version)
-            .collect();
+        let versions: Vec<u64> =
+            log.history(stream, Version(3)).take(2).map(|(e, _)| e.head.version).collect();
         assert_eq!(versions, [11, 12]);
-        let versions: Vec<u64> = log
-            .history(stream, Version(331))
-            .map(|(e, _)| e.head.version)
-            .collect();
+        let versions: Vec<u64> = log.history(stream, Version(331)).map(|(e, _)| e.head.version).collect();
         assert_eq!(versions, [332, 333]);
         assert_eq!(log.history(stream, Version(400)).count(), 0);
     }
@@ -384,10 +339,7 @@ mod tests {
     fn a_log_that_is_trimmed_as_it_grows_stays_small() {
         let mut log = Log::default();
         for n in 1..=100_000u64 {
-            let bytes = Bytes {
-                payload: &[1; 120],
-                metadata: &[],
-            };
+            let bytes = Bytes { payload: &[1; 120], metadata: &[] };
             log.push(head(n, MessageKind::Command, None), bytes, Timestamp::default());
             if n % 100 == 0 {
                 log.trim_others(Position(n - 50), usize::MAX);

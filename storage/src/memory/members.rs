@@ -176,12 +176,7 @@ impl Call<'_> {
             return MembershipAnswer::default();
         };
         let holdings = self.holdings(group);
-        let free = self
-            .data
-            .partitions
-            .iter()
-            .filter(|part| part.owners[group].instance.is_none())
-            .count();
+        let free = self.data.partitions.iter().filter(|part| part.owners[group].instance.is_none()).count();
         let movable = |(_, part): (usize, &super::data::Part)| part.arrivals.movable(self.now);
         MembershipAnswer {
             subscriptions: Vec::new(),
@@ -220,17 +215,12 @@ impl Call<'_> {
     fn holdings(&self, group: usize) -> Vec<Holding> {
         let held = |id: InstanceId| {
             let parts = self.data.partitions.iter();
-            parts
-                .filter(|part| part.owners[group].instance == Some(id))
-                .count() as u32
+            parts.filter(|part| part.owners[group].instance == Some(id)).count() as u32
         };
         self.data
             .living()
             .filter(|(_, instance)| instance.group == Some(group))
-            .map(|(instance, _)| Holding {
-                instance,
-                held: held(instance),
-            })
+            .map(|(instance, _)| Holding { instance, held: held(instance) })
             .collect()
     }
 }

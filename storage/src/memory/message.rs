@@ -91,18 +91,11 @@ pub(super) struct Message {
 
 impl Message {
     pub(super) fn new(head: Head, bytes: Bytes<'_>) -> Self {
-        Self {
-            head,
-            payload: bytes.payload.into(),
-            metadata: bytes.metadata.into(),
-        }
+        Self { head, payload: bytes.payload.into(), metadata: bytes.metadata.into() }
     }
 
     pub(super) fn bytes(&self) -> Bytes<'_> {
-        Bytes {
-            payload: &self.payload,
-            metadata: &self.metadata,
-        }
+        Bytes { payload: &self.payload, metadata: &self.metadata }
     }
 }
 

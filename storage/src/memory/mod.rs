@@ -81,10 +81,7 @@ impl MemoryDatabase {
 
     /// An empty database on a clock of your own.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            clock,
-            services: Arc::default(),
-        }
+        Self { clock, services: Arc::default() }
     }
 
     /// Opens a service, which is set up when nobody opened it before.
@@ -112,13 +109,7 @@ impl MemoryDatabase {
         drop(data);
         // Relaxed: only the uniqueness of the number matters.
         let handle = shared.handles.fetch_add(1, Ordering::Relaxed);
-        Ok(MemoryStore {
-            database: self.clone(),
-            service,
-            shared,
-            last: LastAnswer::default(),
-            handle,
-        })
+        Ok(MemoryStore { database: self.clone(), service, shared, last: LastAnswer::default(), handle })
     }
 }
 
@@ -207,10 +198,7 @@ impl WorkStore for MemoryStore {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            notifications: true,
-            ..Abilities::default()
-        }
+        Abilities { notifications: true, ..Abilities::default() }
     }
 
     fn on_hint(&mut self, hint: Hint) {

@@ -177,10 +177,7 @@ impl Parked {
         if self.lanes.is_empty() {
             return false;
         }
-        self.lanes
-            .get(&lane)
-            .and_then(BTreeSet::first)
-            .is_some_and(|first| *first < position)
+        self.lanes.get(&lane).and_then(BTreeSet::first).is_some_and(|first| *first < position)
     }
 
     /// The first of their lanes that wait, in order of (due time, position).
@@ -232,12 +229,8 @@ impl Parked {
         if self.on_dead == on_dead {
             return;
         }
-        let dead: Vec<Position> = self
-            .rows
-            .iter()
-            .filter(|(_, row)| row.is_dead())
-            .map(|(position, _)| *position)
-            .collect();
+        let dead: Vec<Position> =
+            self.rows.iter().filter(|(_, row)| row.is_dead()).map(|(position, _)| *position).collect();
         dead.iter().for_each(|position| self.unlink(*position));
         self.on_dead = on_dead;
         dead.iter().for_each(|position| self.link(*position));
@@ -339,9 +332,7 @@ impl Suspects {
     }
 
     pub(super) fn first(&self) -> Option<(Position, StreamId)> {
-        self.positions
-            .first_key_value()
-            .map(|(position, lane)| (*position, *lane))
+        self.positions.first_key_value().map(|(position, lane)| (*position, *lane))
     }
 
     pub(super) fn insert(&mut self, position: Position, lane: StreamId) {
@@ -366,9 +357,6 @@ impl Suspects {
         if self.lanes.is_empty() {
             return false;
         }
-        self.lanes
-            .get(&lane)
-            .and_then(BTreeSet::first)
-            .is_some_and(|first| *first < position)
+        self.lanes.get(&lane).and_then(BTreeSet::first).is_some_and(|first| *first < position)
     }
 }

@@ -89,34 +89,21 @@ impl StoreReader for MemoryReader {
         if part.arrivals.messages().any(|arrival| arrival.head.id == message) {
             return Ok(Whereabouts::Waiting);
         }
-        let in_log = part
-            .log
-            .after(Position::START)
-            .find(|(entry, _)| entry.head.id == message);
+        let in_log = part.log.after(Position::START).find(|(entry, _)| entry.head.id == message);
         let position = in_log.map(|(entry, _)| entry.position);
         let mut dead = None;
         for desk in part.desks.iter().flatten() {
             if position.is_some_and(|position| !desk.cursor.is_settled(position)) {
                 return Ok(Whereabouts::Waiting);
             }
-            for row in desk
-                .parked
-                .rows()
-                .values()
-                .filter(|row| row.message.head.id == message)
-            {
+            for row in desk.parked.rows().values().filter(|row| row.message.head.id == message) {
                 match row.state {
                     State::Dead { reason, .. } => dead = dead.or(Some((reason, row.error.to_string()))),
                     _ => return Ok(Whereabouts::Waiting),
                 }
             }
         }
-        Ok(
-            dead.map_or(Whereabouts::NotWaiting, |(reason, error)| Whereabouts::Dead {
-                reason,
-                error,
-            }),
-        )
+        Ok(dead.map_or(Whereabouts::NotWaiting, |(reason, error)| Whereabouts::Dead { reason, error }))
     }
 
     async fn dead_letters(
@@ -179,11 +166,7 @@ impl StoreReader for MemoryReader {
         Ok(Statistics {
             messages: others,
             events,
-            arrivals: data
-                .partitions
-                .iter()
-                .map(|part| part.arrivals.len() as u64)
-                .sum(),
+            arrivals: data.partitions.iter().map(|part| part.arrivals.len() as u64).sum(),
             dedup_keys: data.dedup.len() as u64,
             projections: data.projections.values().map(|keys| keys.len() as u64).sum(),
             instances: data.living().map(|(id, _)| id).collect(),
@@ -218,11 +201,7 @@ impl Data {
             let Some(desk) = &part.desks[index] else {
                 continue;
             };
-            let above = desk
-                .cursor
-                .above()
-                .iter()
-                .map(|(first, last)| last.0 - first.0 + 1);
+            let above = desk.cursor.above().iter().map(|(first, last)| last.0 - first.0 + 1);
             counts.lag += part.log.head().0 - desk.cursor.low().0 - above.sum::<u64>();
             for row in desk.parked.rows().values() {
                 match row.state {

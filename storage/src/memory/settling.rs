@@ -23,9 +23,7 @@ impl Call<'_> {
     pub(super) fn units(&mut self, units: &[Unit<'_>], answer: &mut Answer) {
         let mut skipped: HashSet<(SubscriptionId, StreamId)> = HashSet::new();
         for unit in units {
-            let lane = unit
-                .delivery
-                .map(|delivery| (delivery.subscription, delivery.lane));
+            let lane = unit.delivery.map(|delivery| (delivery.subscription, delivery.lane));
             let done = if lane.is_some_and(|lane| skipped.contains(&lane)) {
                 UnitAnswer::Skipped
             } else {
@@ -43,24 +41,16 @@ impl Call<'_> {
         if let Err(refusal) = refuse::unit(unit, &self.service.limits) {
             return UnitAnswer::Refused(refusal);
         }
-        let standing = match unit
-            .delivery
-            .map(|delivery| self.standing(&delivery, unit.settle))
-        {
+        let standing = match unit.delivery.map(|delivery| self.standing(&delivery, unit.settle)) {
             Some(Err(why)) => return why,
             Some(Ok(standing)) => Some(standing),
             None => None,
         };
         for expected in unit.expects {
             let partition = expected.stream.partition(self.data.partition_count());
-            let actual = self.data.partitions[partition.0 as usize]
-                .log
-                .version(expected.stream);
+            let actual = self.data.partitions[partition.0 as usize].log.version(expected.stream);
             if actual != expected.version {
-                return UnitAnswer::StreamConflict {
-                    stream: expected.stream,
-                    actual,
-                };
+                return UnitAnswer::StreamConflict { stream: expected.stream, actual };
             }
         }
         let stale = |projection: &Projection<'_>| self.revision(projection) != projection.based_on;
@@ -72,31 +62,21 @@ impl Call<'_> {
         for emit in unit.emits {
             answer.emits.push(self.append_one(emit));
         }
-        unit.projections
-            .iter()
-            .for_each(|projection| self.project(projection));
+        unit.projections.iter().for_each(|projection| self.project(projection));
         if let (Some(delivery), Some(standing)) = (&unit.delivery, standing) {
             self.end(delivery, unit.settle, standing);
         }
-        UnitAnswer::Applied {
-            emits: first..answer.emits.len(),
-        }
+        UnitAnswer::Applied { emits: first..answer.emits.len() }
     }
 
     fn standing(&self, delivery: &Delivery, settle: Settle<'_>) -> Result<Standing, UnitAnswer> {
-        let index = self
-            .own_subscription(delivery.subscription)
-            .ok_or(UnitAnswer::Unknown)?;
+        let index = self.own_subscription(delivery.subscription).ok_or(UnitAnswer::Unknown)?;
         let part = self.data.part(delivery.partition).ok_or(UnitAnswer::Fenced)?;
         let desk = part.desks[index].as_ref().ok_or(UnitAnswer::Unknown)?;
         let position = delivery.position;
         if let Some(row) = desk.parked.get(position).filter(|row| !row.is_dead()) {
             let is_it = row.runs_at(self.sender) && row.attempt() == delivery.attempt;
-            return if is_it {
-                Ok(Standing::Parked)
-            } else {
-                Err(UnitAnswer::Fenced)
-            };
+            return if is_it { Ok(Standing::Parked) } else { Err(UnitAnswer::Fenced) };
         }
         if !self.owns(delivery.partition, delivery.epoch) {
             Err(UnitAnswer::Fenced)
@@ -122,9 +102,8 @@ impl Call<'_> {
         let Some(index) = self.own_subscription(delivery.subscription) else {
             return;
         };
-        let attempts_max = self.data.subscriptions[index]
-            .as_ref()
-            .map_or(1, |subscription| subscription.attempts_max);
+        let attempts_max =
+            self.data.subscriptions[index].as_ref().map_or(1, |subscription| subscription.attempts_max);
         let part = &mut self.data.partitions[delivery.partition.0 as usize];
         let Some(desk) = &mut part.desks[index] else {
             return;
@@ -214,11 +193,7 @@ impl Call<'_> {
     }
 
     fn revision(&self, projection: &Projection<'_>) -> Option<Revision> {
-        let stored = self
-            .data
-            .projections
-            .get(projection.perspective)?
-            .get(projection.key)?;
+        let stored = self.data.projections.get(projection.perspective)?.get(projection.key)?;
         Some(stored.revision)
     }
 
@@ -230,10 +205,8 @@ impl Call<'_> {
             }
             return;
         };
-        let stored = Stored {
-            revision: Revision(revision.map_or(1, |revision| revision.0 + 1)),
-            state: state.into(),
-        };
+        let stored =
+            Stored { revision: Revision(revision.map_or(1, |revision| revision.0 + 1)), state: state.into() };
         self.data
             .projections
             .entry(projection.perspective.into())
@@ -253,8 +226,7 @@ impl Call<'_> {
         };
         if let Some(row) = desk.parked.get(position) {
             if row.runs_at(sender) {
-                desk.parked
-                    .change(position, |row| row.fail(now, now, attempts_max));
+                desk.parked.change(position, |row| row.fail(now, now, attempts_max));
             }
             return;
         }
@@ -286,8 +258,7 @@ impl Call<'_> {
                     .unroutable()
                     .filter(|position| {
                         let row = desk.parked.get(*position);
-                        row.and_then(|row| row.dies_at)
-                            .is_some_and(|dies_at| dies_at <= now)
+                        row.and_then(|row| row.dies_at).is_some_and(|dies_at| dies_at <= now)
                     })
                     .collect();
                 for position in late {

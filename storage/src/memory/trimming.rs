@@ -18,9 +18,7 @@ impl Call<'_> {
             let settled: Position = lows.min().unwrap_or(Position::START);
             left -= part.log.trim_others(settled, left);
             if let Some(retention) = service.event_retention {
-                left -= part
-                    .log
-                    .trim_events(settled, left, |at| now.since(at) >= retention);
+                left -= part.log.trim_events(settled, left, |at| now.since(at) >= retention);
             }
         }
         let retention = service.dedup_retention;
