@@ -28,21 +28,12 @@ struct Journalled<S> {
 impl<S: WorkStore> Journalled<S> {
     fn new(store: S, path: &Path) -> io::Result<Self> {
         let journal = File::options().create(true).append(true).open(path)?;
-        Ok(Self {
-            store,
-            journal: BufWriter::new(journal),
-        })
+        Ok(Self { store, journal: BufWriter::new(journal) })
     }
 
     fn write(&mut self, batch: &WorkBatch<'_>, said: String, took: Duration) -> io::Result<()> {
         let (messages, microseconds) = (batch.messages(), took.as_micros() as u64);
-        let line = Line {
-            number: batch.from.number,
-            messages,
-            bytes: batch.bytes(),
-            microseconds,
-            said,
-        };
+        let line = Line { number: batch.from.number, messages, bytes: batch.bytes(), microseconds, said };
         serde_json::to_writer(&mut self.journal, &line)?;
         self.journal.write_all(b"\n")?;
         self.journal.flush()
@@ -124,10 +115,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = scratch.path().join("journal.jsonl");
     let store = Journalled::new(MemoryStore::new(Service::named("lighthouse"))?, &path)?;
 
-    let engine = Engine::builder(Lighthouse { keeper: Keeper })
-        .storage(store)
-        .start()
-        .await?;
+    let engine = Engine::builder(Lighthouse { keeper: Keeper }).storage(store).start().await?;
     let receipts = engine.send_all((1..=1_000).map(|lamp| Light { lamp })).await?;
     for receipt in &receipts {
         assert_eq!(receipt.handled().await?, Handled::Done);

@@ -11,6 +11,7 @@
 //! the process when you like and start it again, and the counts will be as if nothing had happened.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -68,20 +69,8 @@ struct Inbox;
 
 impl PlainReceptor<AcceptDelivery> for Inbox {
     fn receive_now(&self, accepted: AcceptDelivery, mut cx: Context<'_>) -> Result<(), Failure> {
-        let AcceptDelivery {
-            delivery,
-            event,
-            action,
-            repository,
-            payload,
-        } = accepted;
-        cx.publish(&Delivered {
-            delivery,
-            event,
-            action,
-            repository,
-            payload_bytes: payload.len(),
-        })?;
+        let AcceptDelivery { delivery, event, action, repository, payload } = accepted;
+        cx.publish(&Delivered { delivery, event, action, repository, payload_bytes: payload.len() })?;
         Ok(())
     }
 }
@@ -90,14 +79,9 @@ struct Counter;
 
 impl Receptor<Delivered> for Counter {
     async fn receive(&self, delivered: Delivered, mut cx: Context<'_>) -> Result<(), Failure> {
-        let Delivered {
-            event, repository, ..
-        } = delivered;
+        let Delivered { event, repository, .. } = delivered;
         let counts = cx.load::<Counts>().await?;
-        let mut counts = counts.unwrap_or_else(|| Counts {
-            repository,
-            deliveries: BTreeMap::new(),
-        });
+        let mut counts = counts.unwrap_or_else(|| Counts { repository, deliveries: BTreeMap::new() });
         *counts.deliveries.entry(event).or_default() += 1;
         cx.save(&counts)?;
         Ok(())
@@ -159,9 +143,7 @@ type Failed = Box<dyn std::error::Error>;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome = runtime
-        .map_err(Failed::from)
-        .and_then(|runtime| runtime.block_on(run(&arguments)));
+    let outcome = runtime.map_err(Failed::from).and_then(|runtime| runtime.block_on(run(&arguments)));
     match outcome {
         Ok(outcome) if outcome.skipped == 0 && outcome.dead == 0 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(3),
@@ -204,19 +186,9 @@ async fn run(arguments: &Arguments) -> Result<Outcome, Failed> {
 }
 
 async fn start(store: SqliteStore) -> Result<Engine<Webhooks>, Failed> {
-    let options = Options {
-        ring_bytes: 16 << 20,
-        ..Options::default()
-    };
-    let webhooks = Webhooks {
-        inbox: Inbox,
-        counter: Counter,
-    };
-    Ok(Engine::builder(webhooks)
-        .storage(store)
-        .options(options)
-        .start()
-        .await?)
+    let options = Options { ring_bytes: 16 << 20, ..Options::default() };
+    let webhooks = Webhooks { inbox: Inbox, counter: Counter };
+    Ok(Engine::builder(webhooks).storage(store).options(options).start().await?)
 }
 
 /// What became of the lines.
@@ -239,10 +211,7 @@ async fn take_in(
     source: &mut Source,
     progress: &ProgressBar,
 ) -> Result<Outcome, Failed> {
-    let mut outcome = Outcome {
-        input: source.name(),
-        ..Outcome::default()
-    };
+    let mut outcome = Outcome { input: source.name(), ..Outcome::default() };
     let mut in_flight = VecDeque::new();
     while let Some(found) = source.next_delivery()? {
         progress.set_position(source.position());
@@ -256,10 +225,7 @@ async fn take_in(
         let sent = Sent::of(line, &delivery);
         let (key, mut message) = (delivery.delivery.clone(), AcceptDelivery::from(delivery));
         loop {
-            let once = EmitOptions {
-                once: Some(key.as_bytes()),
-                ..EmitOptions::default()
-            };
+            let once = EmitOptions { once: Some(key.as_bytes()), ..EmitOptions::default() };
             match engine.try_send_with(message, once) {
                 Ok(accepted) => {
                     in_flight.push_back((accepted, sent));
@@ -303,38 +269,17 @@ struct Sent {
 
 impl Sent {
     fn of(line: u64, delivery: &Delivery) -> Self {
-        let Delivery {
-            event,
-            repository,
-            payload,
-            ..
-        } = delivery;
+        let Delivery { event, repository, payload, .. } = delivery;
         let repository = repository.as_deref().unwrap_or(NO_REPOSITORY);
-        Self {
-            line,
-            counted_as: (repository.to_owned(), event.clone()),
-            payload_bytes: payload.len() as u64,
-        }
+        Self { line, counted_as: (repository.to_owned(), event.clone()), payload_bytes: payload.len() as u64 }
     }
 }
 
 impl From<Delivery> for AcceptDelivery {
     fn from(delivery: Delivery) -> Self {
-        let Delivery {
-            delivery,
-            event,
-            action,
-            repository,
-            payload,
-        } = delivery;
+        let Delivery { delivery, event, action, repository, payload } = delivery;
         let repository = repository.unwrap_or_else(|| NO_REPOSITORY.to_owned());
-        Self {
-            delivery,
-            event,
-            action,
-            repository,
-            payload,
-        }
+        Self { delivery, event, action, repository, payload }
     }
 }
 
@@ -372,10 +317,8 @@ async fn everything_handled(engine: &Engine<Webhooks>, progress: &ProgressBar) -
     loop {
         let statistics = engine.reader().statistics().await?;
         let of_each = statistics.subscriptions.iter();
-        let waiting = of_each
-            .map(|each| each.lag + each.parked + each.unroutable)
-            .sum::<u64>()
-            + statistics.arrivals;
+        let waiting =
+            of_each.map(|each| each.lag + each.parked + each.unroutable).sum::<u64>() + statistics.arrivals;
         if waiting == 0 {
             return Ok(statistics.subscriptions.iter().map(|each| each.dead).sum());
         }
@@ -417,15 +360,8 @@ async fn report(engine: &Engine<Webhooks>, outcome: &Outcome, took: Duration) ->
     loop {
         let page = engine.reader().projections(Counts::NAME, &after, PAGE).await?;
         for projection in &page {
-            let Counts {
-                repository,
-                deliveries,
-            } = serde_json::from_slice(&projection.state)?;
-            counted.extend(
-                deliveries
-                    .into_iter()
-                    .map(|(event, count)| ((repository.clone(), event), count)),
-            );
+            let Counts { repository, deliveries } = serde_json::from_slice(&projection.state)?;
+            counted.extend(deliveries.into_iter().map(|(event, count)| ((repository.clone(), event), count)));
         }
         match page.last() {
             Some(last) if page.len() == PAGE => after.clone_from(&last.key),
@@ -434,55 +370,36 @@ async fn report(engine: &Engine<Webhooks>, outcome: &Outcome, took: Duration) ->
     }
     let mut table = Table::new(["repository", "event", "deliveries", "duplicates"]);
     for ((repository, event), count) in &counted {
-        let duplicates = outcome
-            .duplicates
-            .get(&(repository.clone(), event.clone()))
-            .unwrap_or(&0);
-        table.row([
-            repository.clone(),
-            event.clone(),
-            count.to_string(),
-            duplicates.to_string(),
-        ]);
+        let duplicates = outcome.duplicates.get(&(repository.clone(), event.clone())).unwrap_or(&0);
+        table.row([repository.clone(), event.clone(), count.to_string(), duplicates.to_string()]);
     }
-    print!("{table}");
-
-    let Outcome {
-        stored,
-        payload_bytes,
-        skipped,
-        dead,
-        ..
-    } = outcome;
-    let (duplicates, seconds) = (outcome.duplicates.values().sum::<u64>(), took.as_secs_f64());
+    let Outcome { stored, payload_bytes, skipped, dead, .. } = outcome;
+    let duplicates: u64 = outcome.duplicates.values().sum();
+    let (in_all, seconds) = (counted.values().sum::<u64>(), took.as_secs_f64());
+    let messages = (stored + duplicates) as f64 / seconds;
     let megabytes = *payload_bytes as f64 / 1e6;
-    if stored + duplicates + skipped == 0 {
-        println!("there was no delivery in the input");
-    }
-    println!(
-        "{stored} handled, {duplicates} duplicates, {skipped} skipped, {dead} failed, {} in the database",
-        counted.values().sum::<u64>()
-    );
-    println!(
-        "{seconds:.2} s from the first line until everything was handled: {:.0} messages/s, {:.1} MB of payload/s ({megabytes:.1} MB)",
-        (stored + duplicates) as f64 / seconds,
+    let nothing =
+        if stored + duplicates + skipped == 0 { "there was no delivery in the input\n" } else { "" };
+    let text = format!(
+        "{table}{nothing}\
+         {stored} handled, {duplicates} duplicates, {skipped} skipped, {dead} failed, {in_all} in the database\n\
+         {seconds:.2} s from the first line until everything was handled: {messages:.0} messages/s, \
+         {:.1} MB of payload/s ({megabytes:.1} MB)\n",
         megabytes / seconds,
     );
-    Ok(())
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
 
 /// A bar for an input that takes a while.
 fn progress(extent: Extent) -> ProgressBar {
     let (total, template) = match extent {
         Extent::Bytes(..8_000_000) | Extent::Deliveries(..1_000) => return ProgressBar::hidden(),
-        Extent::Bytes(bytes) => (
-            Some(bytes),
-            "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}",
-        ),
-        Extent::Deliveries(count) => (
-            Some(count),
-            "{bar:40} {human_pos}/{human_len} {per_sec} {eta} {msg}",
-        ),
+        Extent::Bytes(bytes) => (Some(bytes), "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}"),
+        Extent::Deliveries(count) => (Some(count), "{bar:40} {human_pos}/{human_len} {per_sec} {eta} {msg}"),
         Extent::Unknown => (None, "{spinner} {bytes} {bytes_per_sec} {msg}"),
     };
     let style = ProgressStyle::with_template(template).expect("the template is a constant");

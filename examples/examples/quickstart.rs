@@ -81,9 +81,7 @@ impl Teller {
     #[inline(never)]
     fn interest(&self, question: Interest) -> Result<u64, Failure> {
         let cents = question.cents.checked_mul(question.per_mille);
-        cents
-            .map(|cents| cents / 1_000)
-            .ok_or_else(|| Failure::dead("nobody has that much"))
+        cents.map(|cents| cents / 1_000).ok_or_else(|| Failure::dead("nobody has that much"))
     }
 }
 
@@ -95,16 +93,9 @@ impl Receptor<Interest> for Teller {
 
 impl Receptor<Deposit> for Teller {
     async fn receive(&self, deposit: Deposit, mut cx: Context<'_>) -> Result<(), Failure> {
-        let Deposit {
-            account,
-            number,
-            cents,
-        } = deposit;
+        let Deposit { account, number, cents } = deposit;
         if account == "slow bank" && cx.attempt() < 3 {
-            println!(
-                "    attempt {} of deposit {number}: the slow bank does not answer",
-                cx.attempt()
-            );
+            println!("    attempt {} of deposit {number}: the slow bank does not answer", cx.attempt());
             return Err(Failure::msg("the slow bank does not answer"));
         }
         if cents == 0 {
@@ -114,11 +105,7 @@ impl Receptor<Deposit> for Teller {
             tokio::time::sleep(self.pace).await;
         }
         // The event and the fact that the deposit is handled are stored together, or neither is.
-        cx.publish(&Deposited {
-            account,
-            number,
-            cents,
-        })?;
+        cx.publish(&Deposited { account, number, cents })?;
         Ok(())
     }
 }
@@ -186,10 +173,7 @@ fn dispatch(checks: &mut Checks) -> Result<(), Failed> {
     const CALLS: u32 = 5_000;
     println!("1. dispatch: `bank.invoke(command)` finds its receptor at compile time\n");
     let bank = bank(Duration::ZERO);
-    let question = Interest {
-        cents: 12_345,
-        per_mille: 25,
-    };
+    let question = Interest { cents: 12_345, per_mille: 25 };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let (direct, dispatched, allocations) = runtime.block_on(async {
         let (mut direct, mut dispatched) = (Vec::with_capacity(SAMPLES), Vec::with_capacity(SAMPLES));
@@ -213,70 +197,39 @@ fn dispatch(checks: &mut Checks) -> Result<(), Failed> {
         (median(direct), median(dispatched), region.change().allocations)
     });
     println!("    the function itself  {direct:5.2} ns a call");
-    println!(
-        "    the same, dispatched {dispatched:5.2} ns a call, {:+.2} ns",
-        dispatched - direct
-    );
+    println!("    the same, dispatched {dispatched:5.2} ns a call, {:+.2} ns", dispatched - direct);
     println!("    (medians of {SAMPLES} samples of {CALLS} calls each)\n");
-    checks.holds(
-        allocations == 0,
-        &format!("{CALLS} dispatches made {allocations} allocations"),
-    );
+    checks.holds(allocations == 0, &format!("{CALLS} dispatches made {allocations} allocations"));
     Ok(())
 }
 
 /// Part two: a message that was sent is in the file before `send` returns, and handled afterwards.
 async fn durable(path: &Path, checks: &mut Checks) -> Result<(), Failed> {
     println!("\n2. durable messages, in a SQLite file with synchronous=FULL\n");
-    let engine = Engine::builder(bank(Duration::ZERO))
-        .storage(store(path)?)
-        .start()
-        .await?;
-    let deposit = |account: &str, number, cents| Deposit {
-        account: account.to_owned(),
-        number,
-        cents,
-    };
+    let engine = Engine::builder(bank(Duration::ZERO)).storage(store(path)?).start().await?;
+    let deposit = |account: &str, number, cents| Deposit { account: account.to_owned(), number, cents };
 
     let begun = Instant::now();
     let receipt = engine.send(deposit("ada", 1, 500)).await?;
-    println!(
-        "    deposit {} is durable after {:.2} ms",
-        receipt.id(),
-        begun.elapsed().as_secs_f64() * 1e3
-    );
+    println!("    deposit {} is durable after {:.2} ms", receipt.id(), begun.elapsed().as_secs_f64() * 1e3);
     checks.holds(receipt.handled().await? == Handled::Done, "and handled");
 
     // A publisher's messages are stored in the order in which it took them; they need not be awaited one by one.
     let mut publisher = engine.publisher()?;
     let mut last = None;
     for number in 2..=1_000 {
-        last = Some(
-            publisher
-                .send(deposit(
-                    ["ada", "grace", "barbara"][number as usize % 3],
-                    number,
-                    1,
-                ))
-                .await?,
-        );
+        last =
+            Some(publisher.send(deposit(["ada", "grace", "barbara"][number as usize % 3], number, 1)).await?);
     }
     engine.stored(last.expect("some were sent")).await?;
     settled(&engine).await?;
     let histories = histories(engine.reader()).await?;
-    let in_order = histories
-        .values()
-        .all(|numbers| numbers.is_sorted_by(|one, next| one < next));
-    let counts: Vec<String> = histories
-        .iter()
-        .map(|(account, all)| format!("{account} {}", all.len()))
-        .collect();
+    let in_order = histories.values().all(|numbers| numbers.is_sorted_by(|one, next| one < next));
+    let counts: Vec<String> =
+        histories.iter().map(|(account, all)| format!("{account} {}", all.len())).collect();
     checks.holds(
         in_order,
-        &format!(
-            "events are in the order of their commands in each stream: {}",
-            counts.join(", ")
-        ),
+        &format!("events are in the order of their commands in each stream: {}", counts.join(", ")),
     );
 
     println!("\n    a receptor that fails is tried again, here after 20 and 40 ms:");
@@ -291,10 +244,7 @@ async fn durable(path: &Path, checks: &mut Checks) -> Result<(), Failed> {
         matches!(&dead, Handled::Dead { error, .. } if error == "a deposit of nothing"),
         &format!("{dead:?}"),
     );
-    checks.holds(
-        after.handled().await? == Handled::Done,
-        "the deposit after it is handled",
-    );
+    checks.holds(after.handled().await? == Handled::Done, "the deposit after it is handled");
     let letters = engine.reader().dead_letters(None, 10).await?;
     checks.holds(
         letters.iter().map(|letter| letter.message).eq([nothing.id()]),
@@ -313,66 +263,35 @@ async fn durable(path: &Path, checks: &mut Checks) -> Result<(), Failed> {
 async fn crash(path: &Path, checks: &mut Checks) -> Result<(), Failed> {
     println!("\n3. a crash: another process takes deposits until it aborts\n");
     let mut child = Process::new(std::env::current_exe()?);
-    child
-        .arg("--deposit-until-it-dies")
-        .arg(path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+    child.arg("--deposit-until-it-dies").arg(path).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = child.spawn()?;
     let told = BufReader::new(child.stdout.take().expect("it is piped"));
-    let acknowledged: Vec<u64> = told
-        .lines()
-        .map(|line| line?.parse::<u64>().map_err(Failed::from))
-        .collect::<Result<_, _>>()?;
+    let acknowledged: Vec<u64> =
+        told.lines().map(|line| line?.parse::<u64>().map_err(Failed::from)).collect::<Result<_, _>>()?;
     let status = child.wait()?;
     checks.holds(
         !status.success(),
-        &format!(
-            "it died ({status}) after {} deposits were durable",
-            acknowledged.len()
-        ),
+        &format!("it died ({status}) after {} deposits were durable", acknowledged.len()),
     );
 
     let store = store(path)?;
     let left = store.reader().statistics().await?;
-    let left: u64 = left
-        .subscriptions
-        .iter()
-        .map(|subscription| subscription.lag)
-        .sum();
+    let left: u64 = left.subscriptions.iter().map(|subscription| subscription.lag).sum();
     checks.holds(left > 0, &format!("{left} messages were not handled yet"));
 
     let begun = Instant::now();
-    let engine = Engine::builder(bank(Duration::ZERO))
-        .storage(store)
-        .start()
-        .await?;
+    let engine = Engine::builder(bank(Duration::ZERO)).storage(store).start().await?;
     settled(&engine).await?;
-    println!(
-        "    opened again; everything was handled after {:.2} s",
-        begun.elapsed().as_secs_f64()
-    );
+    println!("    opened again; everything was handled after {:.2} s", begun.elapsed().as_secs_f64());
 
     let histories = histories(engine.reader()).await?;
     let all: Vec<u64> = histories.values().flatten().copied().collect();
     let distinct: BTreeSet<u64> = all.iter().copied().collect();
-    let lost = acknowledged
-        .iter()
-        .filter(|number| !distinct.contains(number))
-        .count();
-    checks.holds(
-        lost == 0,
-        &format!("{lost} of {} acknowledged deposits are lost", acknowledged.len()),
-    );
-    checks.holds(
-        all.len() == distinct.len(),
-        &format!("{} were handled twice", all.len() - distinct.len()),
-    );
+    let lost = acknowledged.iter().filter(|number| !distinct.contains(number)).count();
+    checks.holds(lost == 0, &format!("{lost} of {} acknowledged deposits are lost", acknowledged.len()));
+    checks.holds(all.len() == distinct.len(), &format!("{} were handled twice", all.len() - distinct.len()));
     let in_order = histories.values().all(|numbers| numbers.is_sorted());
-    checks.holds(
-        in_order,
-        "each account has them in the order in which they were sent",
-    );
+    checks.holds(in_order, "each account has them in the order in which they were sent");
     let mut balances = BTreeMap::new();
     for projection in engine.reader().projections(Balance::NAME, b"", 100).await? {
         let balance: Balance = serde_json::from_slice(&projection.state)?;
@@ -394,24 +313,12 @@ fn deposit_until_it_dies(path: &Path) -> Result<bool, Failed> {
     const DURABLE_BEFORE_IT_DIES: u64 = 60;
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let engine = Engine::builder(bank(Duration::from_millis(2)))
-            .storage(store(path)?)
-            .start()
-            .await?;
+        let engine = Engine::builder(bank(Duration::from_millis(2))).storage(store(path)?).start().await?;
         let (mut publisher, mut out) = (engine.publisher()?, std::io::stdout().lock());
         let mut tickets = Vec::new();
         for number in 1..=2 * DURABLE_BEFORE_IT_DIES {
             let account = ["ada", "grace", "barbara"][number as usize % 3].to_owned();
-            tickets.push((
-                number,
-                publisher
-                    .send(Deposit {
-                        account,
-                        number,
-                        cents: number,
-                    })
-                    .await?,
-            ));
+            tickets.push((number, publisher.send(Deposit { account, number, cents: number }).await?));
         }
         for (number, ticket) in tickets {
             engine.stored(ticket).await?;
@@ -440,34 +347,20 @@ impl Checks {
 }
 
 fn bank(pace: Duration) -> Bank {
-    Bank {
-        teller: Teller { pace },
-        ledger: Ledger,
-    }
+    Bank { teller: Teller { pace }, ledger: Ledger }
 }
 
 fn store(path: &Path) -> Result<SqliteStore, Failed> {
     // How long a process may be silent before others take over its work: short, so that nobody has to wait here.
-    let service = Service {
-        time_to_live: Duration::from_millis(300),
-        ..Service::named("bank")
-    };
-    Ok(SqliteOptions {
-        service,
-        ..SqliteOptions::default()
-    }
-    .open(path)?)
+    let service = Service { time_to_live: Duration::from_millis(300), ..Service::named("bank") };
+    Ok(SqliteOptions { service, ..SqliteOptions::default() }.open(path)?)
 }
 
 /// Waits until every message has been handled, those that handling brought forth included.
 async fn settled(engine: &Engine<Bank>) -> Result<(), Failed> {
     loop {
         let statistics = engine.reader().statistics().await?;
-        let waiting: u64 = statistics
-            .subscriptions
-            .iter()
-            .map(|of| of.lag + of.parked + of.unroutable)
-            .sum();
+        let waiting: u64 = statistics.subscriptions.iter().map(|of| of.lag + of.parked + of.unroutable).sum();
         if waiting + statistics.arrivals == 0 {
             return Ok(());
         }
@@ -480,14 +373,9 @@ async fn histories(reader: &impl StoreReader) -> Result<BTreeMap<String, Vec<u64
     let mut histories = BTreeMap::new();
     for account in ["ada", "grace", "barbara"] {
         let mut page = Page::default();
-        reader
-            .history(StreamId::from_key(account), Version(0), 10_000, &mut page)
-            .await?;
+        reader.history(StreamId::from_key(account), Version(0), 10_000, &mut page).await?;
         let number = |payload| serde_json::from_slice::<Deposited>(payload).map(|event| event.number);
-        let numbers = page
-            .iter()
-            .map(|event| number(event.payload))
-            .collect::<Result<_, _>>()?;
+        let numbers = page.iter().map(|event| number(event.payload)).collect::<Result<_, _>>()?;
         histories.insert(account.to_owned(), numbers);
     }
     Ok(histories)

@@ -68,9 +68,8 @@ impl Delivery {
     /// # Errors
     /// [`BrokenLine`] says what is wrong with it.
     pub fn parse(line: &[u8]) -> Result<Self, BrokenLine> {
-        let text = std::str::from_utf8(line).map_err(|error| BrokenLine::NotUtf8 {
-            at: error.valid_up_to() + 1,
-        })?;
+        let text =
+            std::str::from_utf8(line).map_err(|error| BrokenLine::NotUtf8 { at: error.valid_up_to() + 1 })?;
         if !text.trim_start().starts_with('{') {
             return Err(BrokenLine::NotAnObject);
         }
@@ -78,28 +77,13 @@ impl Delivery {
             // The parser counts lines of its own input, which is always one.
             let what = error.to_string();
             let what = what.split(" at line ").next().unwrap_or(&what).to_owned();
-            BrokenLine::NotADelivery {
-                what,
-                column: error.column(),
-            }
+            BrokenLine::NotADelivery { what, column: error.column() }
         })?;
-        let Written {
-            delivery,
-            event,
-            action,
-            repository,
-            payload,
-        } = written;
+        let Written { delivery, event, action, repository, payload } = written;
         if delivery.is_empty() {
             return Err(BrokenLine::Nameless);
         }
-        Ok(Self {
-            delivery,
-            event,
-            action,
-            repository,
-            payload: payload.get().to_owned(),
-        })
+        Ok(Self { delivery, event, action, repository, payload: payload.get().to_owned() })
     }
 }
 
@@ -113,15 +97,9 @@ mod tests {
         assert_eq!(said(b"\"\xff\""), "not valid UTF-8 (byte 2)");
         assert_eq!(said(b"[\"a\",\"push\",null,null,{}]"), "not a JSON object");
         assert_eq!(said(b"{\"delivery\": nonsense}"), "expected ident (column 15)");
-        assert_eq!(
-            said(b"{\"delivery\":\"a\""),
-            "EOF while parsing an object (column 15)"
-        );
+        assert_eq!(said(b"{\"delivery\":\"a\""), "EOF while parsing an object (column 15)");
         assert_eq!(said(b"{\"delivery\":\"a\"}"), "missing field `event` (column 16)");
-        assert_eq!(
-            said(b"{\"delivery\":\"\",\"event\":\"e\",\"payload\":1}"),
-            "`delivery` is empty"
-        );
+        assert_eq!(said(b"{\"delivery\":\"\",\"event\":\"e\",\"payload\":1}"), "`delivery` is empty");
     }
 
     #[test]
@@ -129,10 +107,7 @@ mod tests {
         let line =
             br#"{"delivery":"\u0041","event":"push","repository":"a/\"b\"","payload":{ "x" : "\u0041" }}"#;
         let delivery = Delivery::parse(line).unwrap();
-        assert_eq!(
-            (&*delivery.delivery, delivery.repository.as_deref()),
-            ("A", Some("a/\"b\""))
-        );
+        assert_eq!((&*delivery.delivery, delivery.repository.as_deref()), ("A", Some("a/\"b\"")));
         assert_eq!(delivery.payload, r#"{ "x" : "\u0041" }"#);
         assert_eq!(delivery.action, None);
     }

@@ -37,13 +37,7 @@ pub enum Line<'l> {
 impl<R: BufRead> Lines<R> {
     /// Reads lines of at most so many bytes; longer ones are passed over without being kept.
     pub fn new(input: R, bytes_max: usize) -> Self {
-        Self {
-            input,
-            bytes_max,
-            kept: Vec::new(),
-            number: 0,
-            bytes_read: 0,
-        }
+        Self { input, bytes_max, kept: Vec::new(), number: 0, bytes_read: 0 }
     }
 
     /// Bytes that were read so far, line ends included.
@@ -69,19 +63,11 @@ impl<R: BufRead> Lines<R> {
             let (rest, ended) = pass_over(&mut self.input)?;
             bytes += rest;
             self.bytes_read += bytes;
-            return Ok(Some((
-                self.number,
-                Line::TooLong {
-                    bytes: bytes - u64::from(ended),
-                },
-            )));
+            return Ok(Some((self.number, Line::TooLong { bytes: bytes - u64::from(ended) })));
         }
         self.bytes_read += bytes;
         let line = self.kept.strip_suffix(b"\n").unwrap_or(&self.kept);
-        Ok(Some((
-            self.number,
-            Line::Whole(line.strip_suffix(b"\r").unwrap_or(line)),
-        )))
+        Ok(Some((self.number, Line::Whole(line.strip_suffix(b"\r").unwrap_or(line)))))
     }
 }
 
@@ -142,14 +128,8 @@ mod tests {
     fn a_line_that_is_too_long_is_passed_over_with_its_length() {
         let mut input = vec![b'x'; 10_000];
         input.extend_from_slice(b"\nshort\n");
-        assert_eq!(
-            read(&input, 64, 100),
-            [(1, Err(10_000)), (2, Ok(b"short".to_vec()))]
-        );
-        assert_eq!(
-            read(b"12345\n123456", 3, 5),
-            [(1, Ok(b"12345".to_vec())), (2, Err(6))]
-        );
+        assert_eq!(read(&input, 64, 100), [(1, Err(10_000)), (2, Ok(b"short".to_vec()))]);
+        assert_eq!(read(b"12345\n123456", 3, 5), [(1, Ok(b"12345".to_vec())), (2, Err(6))]);
     }
 
     #[test]

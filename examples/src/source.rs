@@ -81,11 +81,8 @@ impl Source {
         if is_standard && repeat.is_some_and(|times| times > 1) {
             return Err(SourceError::NotRepeatable);
         }
-        let file_bytes = if is_standard {
-            None
-        } else {
-            Some(fs::metadata(path).map_err(about(path))?.len())
-        };
+        let file_bytes =
+            if is_standard { None } else { Some(fs::metadata(path).map_err(about(path))?.len()) };
         let times = match (repeat, count) {
             _ if is_standard => 1,
             (Some(times), _) => times,
@@ -134,10 +131,7 @@ impl Source {
             (self.any, self.left) = (true, self.left - 1);
             let delivery = match self.time {
                 1 => delivery,
-                time => Delivery {
-                    delivery: format!("{}#{time}", delivery.delivery),
-                    ..delivery
-                },
+                time => Delivery { delivery: format!("{}#{time}", delivery.delivery), ..delivery },
             };
             return Ok(Some(Found::Delivery(number, delivery)));
         }
@@ -195,34 +189,21 @@ fn lines(path: &Path) -> Result<Lines<Box<dyn BufRead>>, SourceError> {
     let input: Box<dyn BufRead> = if path == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
-        Box::new(BufReader::with_capacity(
-            BUFFER_BYTES,
-            File::open(path).map_err(about(path))?,
-        ))
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, File::open(path).map_err(about(path))?))
     };
     Ok(Lines::new(input, LINE_BYTES_MAX))
 }
 
 fn about(path: &Path) -> impl FnOnce(io::Error) -> SourceError {
-    |source| SourceError::Read {
-        path: path.to_owned(),
-        source,
-    }
+    |source| SourceError::Read { path: path.to_owned(), source }
 }
 
 fn name(path: &Path) -> String {
-    if path == Path::new("-") {
-        "standard input".to_owned()
-    } else {
-        path.display().to_string()
-    }
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source")
-            .field("path", &self.path)
-            .field("time", &self.time)
-            .finish_non_exhaustive()
+        f.debug_struct("Source").field("path", &self.path).field("time", &self.time).finish_non_exhaustive()
     }
 }

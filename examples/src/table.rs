@@ -19,10 +19,7 @@ pub struct Table<const N: usize> {
 impl<const N: usize> Table<N> {
     /// A table without rows.
     pub fn new(headings: [&'static str; N]) -> Self {
-        Self {
-            headings,
-            rows: Vec::new(),
-        }
+        Self { headings, rows: Vec::new() }
     }
 
     /// Adds a row.
@@ -35,10 +32,7 @@ impl<const N: usize> fmt::Display for Table<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |column: usize| {
             let cells = self.rows.iter().map(|row| row[column].chars().count());
-            cells
-                .chain([self.headings[column].chars().count()])
-                .max()
-                .unwrap_or(0)
+            cells.chain([self.headings[column].chars().count()]).max().unwrap_or(0)
         };
         let widths: [usize; N] = std::array::from_fn(width);
         let is_number = |cell: &str| !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit());
@@ -50,17 +44,12 @@ impl<const N: usize> fmt::Display for Table<N> {
             for (column, cell) in cells.into_iter().enumerate() {
                 let (width, gap) = (widths[column], if column == 0 { "" } else { "  " });
                 line += gap;
-                line += &if to_the_right[column] {
-                    format!("{cell:>width$}")
-                } else {
-                    format!("{cell:<width$}")
-                };
+                line +=
+                    &if to_the_right[column] { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
             }
             writeln!(f, "{}", line.trim_end())
         };
         write(self.headings)?;
-        self.rows
-            .iter()
-            .try_for_each(|row| write(std::array::from_fn(|column| row[column].as_str())))
+        self.rows.iter().try_for_each(|row| write(std::array::from_fn(|column| row[column].as_str())))
     }
 }

@@ -18,11 +18,7 @@ const KILLS: u64 = 200;
 
 #[test]
 fn nothing_is_lost_or_handled_twice_or_out_of_order_however_often_it_is_killed() {
-    let number_of = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().expect("a number"))
-    };
+    let number_of = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let kills = number_of("WHIZBANG_KILLS").unwrap_or(KILLS);
     let seed = number_of("WHIZBANG_SEED").unwrap_or_else(|| Rng::new().u64(..));
     println!("to repeat this: WHIZBANG_SEED={seed} WHIZBANG_KILLS={kills}");
@@ -38,22 +34,14 @@ fn nothing_is_lost_or_handled_twice_or_out_of_order_however_often_it_is_killed()
 /// Takes a file in under kills until a run gets through, then looks at what there is. Returns how often it was killed.
 fn one_database(program: &Path, mut rng: Rng, kills_max: u64) -> u64 {
     let scratch = tempfile::tempdir().expect("a scratch directory");
-    let (input, database) = (
-        scratch.path().join("deliveries.jsonl"),
-        scratch.path().join("webhooks.db"),
-    );
+    let (input, database) = (scratch.path().join("deliveries.jsonl"), scratch.path().join("webhooks.db"));
     let lines = deliveries(&mut rng);
     std::fs::write(&input, &lines).expect("the scratch directory can be written");
     let command = || {
         let mut command = Command::new(program);
         command.arg(&input).arg("--db").arg(&database);
-        command
-            .arg("--time-to-live")
-            .arg(TIME_TO_LIVE.as_millis().to_string());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.arg("--time-to-live").arg(TIME_TO_LIVE.as_millis().to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     };
     // From "not yet begun" to "through, though it had to wait for its predecessor's partitions".
@@ -71,11 +59,7 @@ fn one_database(program: &Path, mut rng: Rng, kills_max: u64) -> u64 {
         };
         match ended {
             Some(status) => {
-                assert!(
-                    status.success(),
-                    "ingest ended with {status}: {}",
-                    rest(&mut child)
-                );
+                assert!(status.success(), "ingest ended with {status}: {}", rest(&mut child));
                 break;
             }
             None => {
@@ -121,22 +105,15 @@ fn deliveries(rng: &mut Rng) -> String {
     let mut ids: Vec<String> = Vec::new();
     for _ in 0..rng.usize(100..600) {
         let is_repeated = !ids.is_empty() && rng.u8(..) < 10;
-        let id = if is_repeated {
-            ids[rng.usize(..ids.len())].clone()
-        } else {
-            format!("d-{:016x}", rng.u64(..))
-        };
+        let id =
+            if is_repeated { ids[rng.usize(..ids.len())].clone() } else { format!("d-{:016x}", rng.u64(..)) };
         let repository = match rng.u8(0..10) {
             0..6 => r#""ferris/lighthouse""#.to_owned(),
             6 => "null".to_owned(),
             _ => format!(r#""ferris/boat-{}""#, rng.u8(0..12)),
         };
         let event = ["push", "issues", "star"][rng.usize(0..3)];
-        let text = "~".repeat(if rng.u8(..) < 8 {
-            rng.usize(..200_000)
-        } else {
-            rng.usize(..3_000)
-        });
+        let text = "~".repeat(if rng.u8(..) < 8 { rng.usize(..200_000) } else { rng.usize(..3_000) });
         writeln!(
             lines,
             r#"{{"delivery":"{id}","event":"{event}","action":null,"repository":{repository},"payload":{{"text":"{text}"}}}}"#
@@ -159,11 +136,7 @@ fn differences(found: &Deliveries, expected: &Deliveries) -> String {
     for (repository, expected) in &expected.in_order {
         let nothing = Vec::new();
         let found = found.in_order.get(repository).unwrap_or(&nothing);
-        let same = found
-            .iter()
-            .zip(expected)
-            .take_while(|(found, expected)| found == expected)
-            .count();
+        let same = found.iter().zip(expected).take_while(|(found, expected)| found == expected).count();
         if found != expected {
             text += &format!(
                 "{repository}: {} events, should be {}; from version {} on {:?}, should be {:?}\n",

@@ -26,8 +26,5 @@ fn a_store_of_ones_own_sees_everything() {
     assert_eq!((said.code, &*said.err), (Some(0), ""), "{said:?}");
     assert!(said.out.contains("batches carried 2000 messages"), "{}", said.out);
     let program = include_str!("../examples/custom_storage.rs");
-    assert!(
-        program.lines().count() < 150,
-        "a backend is shown in under 150 lines"
-    );
+    assert!(program.lines().count() < 150, "a backend is shown in under 150 lines");
 }

@@ -16,31 +16,16 @@ use whizbang_storage_sqlite::SqliteOptions;
 /// Cargo builds examples beside the tests, but not for `cargo test --test …`; then it is asked to.
 pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
-    let profile = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("tests lie in target/profile/deps");
+    let profile = test.parent().and_then(Path::parent).expect("tests lie in target/profile/deps");
     let program = profile.join("examples").join(name);
     if !is_fresh(&program) {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args([
-            "build",
-            "--quiet",
-            "--package",
-            env!("CARGO_PKG_NAME"),
-            "--example",
-            name,
-        ]);
-        cargo
-            .arg("--target-dir")
-            .arg(profile.parent().expect("a profile lies in the target directory"));
+        cargo.args(["build", "--quiet", "--package", env!("CARGO_PKG_NAME"), "--example", name]);
+        cargo.arg("--target-dir").arg(profile.parent().expect("a profile lies in the target directory"));
         if profile.file_name() == Some(OsStr::new("release")) {
             cargo.arg("--release");
         }
-        assert!(
-            cargo.status().expect("cargo can be run").success(),
-            "example {name} does not build"
-        );
+        assert!(cargo.status().expect("cargo can be run").success(), "example {name} does not build");
     }
     program
 }
@@ -48,16 +33,11 @@ pub(crate) fn example(name: &str) -> PathBuf {
 /// Whether nothing that the program was built from is newer than it is: cargo leaves a list of that.
 fn is_fresh(program: &Path) -> bool {
     let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    let (Some(built), Ok(list)) = (
-        modified(program),
-        std::fs::read_to_string(program.with_extension("d")),
-    ) else {
+    let (Some(built), Ok(list)) = (modified(program), std::fs::read_to_string(program.with_extension("d")))
+    else {
         return false;
     };
-    let sources = list
-        .split_once(": ")
-        .map_or("", |(_, sources)| sources)
-        .split_ascii_whitespace();
+    let sources = list.split_once(": ").map_or("", |(_, sources)| sources).split_ascii_whitespace();
     let is_older =
         |source: &str| modified(Path::new(source)).is_some_and(|changed: SystemTime| changed <= built);
     sources.into_iter().all(is_older)
@@ -66,11 +46,7 @@ fn is_fresh(program: &Path) -> bool {
 /// A command that runs an example with these arguments, without input, its output caught.
 pub(crate) fn program<A: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(example(name));
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -94,10 +70,7 @@ impl From<Output> for Said {
 
 /// Runs an example to its end.
 pub(crate) fn run<A: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = A>) -> Said {
-    program(name, arguments)
-        .output()
-        .expect("the example can be run")
-        .into()
+    program(name, arguments).output().expect("the example can be run").into()
 }
 
 /// Deliveries by repository and event.
@@ -132,28 +105,14 @@ impl Deliveries {
     /// What a database holds: the counts of its projections, and the history of every repository's stream, whose
     /// versions must be 1, 2, 3 ….
     pub(crate) fn of_database(path: &Path, time_to_live: Duration) -> Self {
-        let service = Service {
-            time_to_live,
-            ..Service::named("webhooks")
-        };
-        let store = SqliteOptions {
-            service,
-            ..SqliteOptions::default()
-        }
-        .open(path)
-        .expect("the database opens");
+        let service = Service { time_to_live, ..Service::named("webhooks") };
+        let store =
+            SqliteOptions { service, ..SqliteOptions::default() }.open(path).expect("the database opens");
         let reader = store.reader();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let mut found = Self::default();
-            for projection in reader
-                .projections("webhooks.counts", b"", 10_000)
-                .await
-                .expect("readable")
-            {
+            for projection in reader.projections("webhooks.counts", b"", 10_000).await.expect("readable") {
                 let state: serde_json::Value = serde_json::from_slice(&projection.state).expect("JSON");
                 let repository = state["repository"].as_str().expect("a name");
                 for (event, count) in state["deliveries"].as_object().expect("counts by event") {
@@ -162,14 +121,9 @@ impl Deliveries {
                 }
                 let stream = StreamId::from_key(repository);
                 let mut page = Page::default();
-                reader
-                    .history(stream, Version(0), usize::MAX >> 1, &mut page)
-                    .await
-                    .expect("readable");
-                let versions: Vec<u64> = page
-                    .iter()
-                    .map(|event| event.version.expect("a version").0)
-                    .collect();
+                reader.history(stream, Version(0), usize::MAX >> 1, &mut page).await.expect("readable");
+                let versions: Vec<u64> =
+                    page.iter().map(|event| event.version.expect("a version").0).collect();
                 let expected: Vec<u64> = (1..=page.len() as u64).collect();
                 assert_eq!(versions, expected, "versions of {repository}");
                 let delivery = |payload: &[u8]| {
