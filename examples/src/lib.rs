@@ -12,3 +12,8 @@ pub mod deliveries;
 pub mod lines;
 pub mod source;
 pub mod table;
+
+/// The program in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
