@@ -11,7 +11,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use whizbang::dispatch::{Handed, Kind, Routed};
+use whizbang::dispatch::{Handed, HasOnePlainReceptorIn, Kind, Routed};
 use whizbang::{
     Command, Context, Dispatcher, Failure, Message, MessageId, PlainReceptor, Receptor, StreamId, dispatcher,
 };
@@ -133,7 +133,7 @@ fn calls<const N: usize>()
 where
     Work<N>: whizbang::HasOneReceptorIn<InlinedApp, Reply = u64>
         + whizbang::HasOneReceptorIn<OutlinedApp, Reply = u64>
-        + whizbang::HasOneReceptorIn<PlainApp, Receptor = PlainOutlined, Reply = u64>,
+        + HasOnePlainReceptorIn<PlainApp, Reply = u64>,
 {
     let worker = || Worker { salt: black_box(7) };
     let (direct, outlined) = (worker(), OutlinedApp { worker: Outlined(worker()) });

@@ -125,6 +125,9 @@ impl<D: Dispatcher> Engine<D> {
 
     /// Publishes an event; returns when it is durable. As [`send`](Self::send) otherwise.
     ///
+    /// The dispatcher should know the event, if only by a line without receptors: `event OrderCreated => ;`. An unknown one
+    /// is kept for an instance that knows it, and is a dead letter after the service's `unroutable_after`.
+    ///
     /// # Errors
     /// [`SendError`], never `Full`.
     ///

@@ -53,8 +53,10 @@ use crate::projection::{Projections, Seen};
 /// ```
 #[derive(Debug)]
 pub struct Unit {
-    // The record of `record.rs`, whole at any time between two calls.
+    // The record of `record.rs`, whole up to `end`. Behind it lies what a message left that failed or panicked while it
+    // was encoded; the next one is written over it.
     record: Vec<u8>,
+    end: usize,
     counts: Counts,
     pub(crate) seen: SmallVec<[Seen; 2]>,
     pub(crate) occasion: Occasion,
@@ -94,6 +96,8 @@ pub struct EmitOptions<'a> {
     pub once: Option<&'a [u8]>,
     /// Names and values of your own to carry along.
     pub headers: Option<&'a Headers>,
+    /// The W3C trace it belongs to; that of the message being handled when there is none.
+    pub traceparent: Option<TraceParent>,
 }
 
 /// Why a message could not be emitted. Nothing of it is in the unit then.
@@ -146,6 +150,7 @@ impl Unit {
     pub fn new(limits: Limits, bytes_max: usize) -> Self {
         Self {
             record: vec![0; HEADER_BYTES], // no conversation, no items: an empty record
+            end: HEADER_BYTES,
             counts: Counts::default(),
             seen: SmallVec::new(),
             occasion: Occasion::default(),
@@ -199,21 +204,22 @@ impl Unit {
 
     /// Everything it carries, borrowed.
     pub fn view(&self) -> UnitView<'_> {
-        UnitView::decode(&self.record).expect("a unit writes records that can be read")
+        UnitView::decode(self.record()).expect("a unit writes records that can be read")
     }
 
     /// The record in which it travels to the pump; [`UnitView::decode`] reads it.
     pub fn record(&self) -> &[u8] {
-        &self.record
+        &self.record[..self.end]
     }
 
     /// Appends the unit's record to `out`; [`UnitView::decode`] reads it.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.record);
+        out.extend_from_slice(self.record());
     }
 
-    /// Brings the record's header up to date; after every change.
+    /// Makes what was written part of the record; after every change.
     fn seal(&mut self) {
+        self.end = self.record.len();
         let header = self.header();
         self.record[..HEADER_BYTES].copy_from_slice(&header);
     }
@@ -321,17 +327,12 @@ impl Unit {
         message: &M,
         options: EmitOptions<'_>,
     ) -> Result<(), EmitError> {
-        let start = self.record.len();
-        let put = self.put_emit(id, message, options);
-        match put {
-            Ok(()) => {
-                self.counts.emits += 1;
-                self.occasion.correlation.get_or_insert(id.into());
-                self.seal();
-            }
-            Err(_) => self.record.truncate(start),
-        }
-        put
+        self.record.truncate(self.end);
+        self.put_emit(id, message, options)?;
+        self.counts.emits += 1;
+        self.occasion.correlation.get_or_insert(id.into());
+        self.seal();
+        Ok(())
     }
 
     fn put_emit<M: Message>(
@@ -376,7 +377,8 @@ impl Unit {
 
         let metadata_start = self.record.len();
         let headers = options.headers.map(Headers::view).unwrap_or_default();
-        MetadataView { traceparent: self.traceparent, headers }.encode_into(&mut self.record);
+        MetadataView { traceparent: options.traceparent.or(self.traceparent), headers }
+            .encode_into(&mut self.record);
         let metadata_bytes = self.record.len() - metadata_start;
         if metadata_bytes > limits.metadata_bytes_max {
             let max = limits.metadata_bytes_max;
@@ -402,7 +404,8 @@ impl Unit {
     /// # Errors
     /// [`EmitError::UnitFull`].
     pub fn expect_version(&mut self, stream: StreamId, version: Version) -> Result<(), EmitError> {
-        if self.record.len() + 25 > self.bytes_max {
+        self.record.truncate(self.end);
+        if self.record.len() + EXPECT_BYTES > self.bytes_max {
             return Err(self.full("an expected version"));
         }
         self.record.push(EXPECT);
@@ -425,19 +428,15 @@ impl Unit {
         place: usize,
         encode: Option<Encode<'_>>,
     ) -> Result<(), EmitError> {
-        let start = self.record.len();
-        let earlier = self.seen[place].write;
-        if encode.is_none() && self.seen[place].revision.is_none() {
-            // It does not exist: there is nothing to delete but what this handler saved itself.
-            self.seen[place].write = None;
-        } else if let Err(error) = self.put_write(place, encode) {
-            self.record.truncate(start);
-            return Err(error);
-        } else {
+        self.record.truncate(self.end);
+        let mut write = None;
+        // What does not exist needs no delete, but what this handler saved itself goes.
+        if encode.is_some() || self.seen[place].revision.is_some() {
+            self.put_write(place, encode)?;
             self.counts.writes += 1;
-            self.seen[place].write = Some(start);
+            write = Some(self.end);
         }
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = core::mem::replace(&mut self.seen[place].write, write) {
             self.undo_write(earlier);
         }
         self.seal();
@@ -518,6 +517,9 @@ impl Unit {
         EmitError::UnitFull { name, bytes_max: self.bytes_max, messages_max: self.limits.batch_messages_max }
     }
 }
+
+/// Bytes of an expected version in the record.
+const EXPECT_BYTES: usize = 1 + 16 + 8;
 
 pub(crate) fn check_key(key: &[u8], limits: &Limits) -> Result<(), Refusal> {
     let (bytes, max) = (key.len(), limits.key_bytes_max);

@@ -474,3 +474,48 @@ mod inside_a_macro {
         assert_eq!((app.sums.log.lock().unwrap().len(), app.other.log.lock().unwrap().len()), (2, 1));
     }
 }
+
+/// What a service shows of itself may be public while its receptors stay private.
+pub mod public {
+    use super::*;
+
+    /// Public, as its table.
+    #[derive(Serialize, Deserialize, Command)]
+    #[message(name = "orders.ship", version = 1)]
+    pub struct ShipOrder;
+
+    /// Public, and plain.
+    #[derive(Serialize, Deserialize, Command)]
+    #[message(name = "orders.weigh", version = 1, reply = u64)]
+    pub struct WeighOrder;
+
+    #[derive(Default)]
+    struct Shipping;
+
+    impl Receptor<ShipOrder> for Shipping {
+        async fn receive(&self, _: ShipOrder, _: Context<'_>) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    impl PlainReceptor<WeighOrder> for Shipping {
+        fn receive_now(&self, _: WeighOrder, _: Context<'_>) -> Result<u64, Failure> {
+            Ok(3)
+        }
+    }
+
+    dispatcher! {
+        /// Public.
+        #[derive(Default)]
+        pub struct Warehouse { shipping: Shipping }
+        command ShipOrder => shipping;
+        command WeighOrder => shipping;
+    }
+
+    #[tokio::test]
+    async fn its_receptors_are_called() {
+        let warehouse = Warehouse::default();
+        warehouse.invoke(ShipOrder).await.unwrap();
+        assert_eq!(warehouse.invoke_now(WeighOrder).unwrap(), 3);
+    }
+}

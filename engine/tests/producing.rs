@@ -59,6 +59,9 @@ impl PlainReceptor<Noted> for Notes {
         if let Some(colour) = cx.headers().value_of("colour") {
             text = format!("{text} in {colour}");
         }
+        if let Some(trace) = cx.traceparent() {
+            text = format!("{text} of {trace}");
+        }
         self.seen.lock().push(text);
         Ok(())
     }
@@ -151,13 +154,15 @@ async fn a_delayed_message_does_not_hold_up_its_stream_and_headers_travel_along(
     let late = engine.publish_in(Duration::from_millis(150), noted("late")).await.unwrap();
     let mut headers = Headers::default();
     headers.set("colour", "red").unwrap();
-    let options = EmitOptions { headers: Some(&headers), ..EmitOptions::default() };
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traceparent = Some(trace.parse().unwrap());
+    let options = EmitOptions { headers: Some(&headers), traceparent, ..EmitOptions::default() };
     let soon = engine.publish_with(noted("soon"), options).await.unwrap();
     soon.handled().await.unwrap();
-    assert_eq!(*seen.lock(), ["soon in red"]);
+    assert_eq!(*seen.lock(), [format!("soon in red of {trace}")]);
     late.handled().await.unwrap();
     assert!(began.elapsed() >= Duration::from_millis(150));
-    assert_eq!(*seen.lock(), ["soon in red", "late"]);
+    assert_eq!(*seen.lock(), [format!("soon in red of {trace}"), "late".to_owned()]);
     engine.stop(Duration::from_secs(5)).await;
 }
 

@@ -89,12 +89,6 @@
 //! }
 //!
 //! impl HasOneReceptorIn<Shop> for CreateOrder {
-//!     type Receptor = Orders;
-//!
-//!     fn receptor(shop: &Shop) -> &Orders {
-//!         &shop.orders
-//!     }
-//!
 //!     fn receive_in(self, shop: &Shop, cx: Context<'_>) -> impl Future<Output = Result<u64, Failure>> + Send {
 //!         shop.orders.receive(self, cx)
 //!     }
@@ -210,16 +204,26 @@ pub struct Kind(pub u16);
     note = "add a line to the `dispatcher!` that declares `{D}`: `command {Self} => <the field of its receptor>;`"
 )]
 pub trait HasOneReceptorIn<D>: Command {
-    /// The type of the receptor.
-    type Receptor: Send + Sync + 'static;
-
-    /// The receptor.
-    fn receptor(dispatcher: &D) -> &Self::Receptor;
-
     /// Calls the receptor: what comes back is its own future.
     fn receive_in(
         self,
         dispatcher: &D,
         cx: Context<'_>,
     ) -> impl Future<Output = Result<Self::Reply, Failure>> + Send;
+}
+
+/// A command whose one receptor in `D` is a [`PlainReceptor`]: what `invoke_now` asks for.
+///
+/// [`dispatcher!`](crate::dispatcher) writes it for each of its `command` lines; it holds for the plain ones.
+#[diagnostic::on_unimplemented(
+    message = "no plain receptor of `{D}` handles the command `{Self}`",
+    label = "`{D}` has no plain receptor for this command",
+    note = "add a line to the `dispatcher!` that declares `{D}`: `command {Self} => <the field of its receptor>;`"
+)]
+pub trait HasOnePlainReceptorIn<D>: HasOneReceptorIn<D> {
+    /// Calls the receptor, which never waits.
+    ///
+    /// # Errors
+    /// What the receptor returns.
+    fn receive_now_in(self, dispatcher: &D, cx: Context<'_>) -> Result<Self::Reply, Failure>;
 }

@@ -79,8 +79,12 @@ fn every_field_of_a_message_comes_back() {
     unit.begin(&handed(&[]), None).unwrap();
     unit.set_traceparent(Some(trace));
     let due_in = Some(Duration::from_micros(1_234_567));
-    unit.emit_as(id(70), &order(5), EmitOptions { due_in, once: Some(b"key\0"), headers: Some(&headers) })
-        .unwrap();
+    unit.emit_as(
+        id(70),
+        &order(5),
+        EmitOptions { due_in, once: Some(b"key\0"), headers: Some(&headers), traceparent: None },
+    )
+    .unwrap();
     unit.emit_as(id(71), &SendMail(vec![0, 255]), EmitOptions::default()).unwrap();
 
     let view = unit.view();
@@ -172,6 +176,22 @@ fn what_is_emitted_belongs_to_the_message_that_is_handled() {
         (Some(trace), true),
         "the trace goes on, headers do not"
     );
+}
+
+#[test]
+fn a_trace_of_its_own_takes_the_place_of_the_messages() {
+    let [own, other]: [TraceParent; 2] = ["aa", "bb"].map(|byte| {
+        let text = format!("00-{}-{}-01", byte.repeat(16), byte.repeat(8));
+        text.parse().unwrap()
+    });
+    let mut unit = Unit::default();
+    unit.set_traceparent(Some(own));
+    unit.emit(&order(1), EmitOptions { traceparent: Some(other), ..EmitOptions::default() }).unwrap();
+    unit.emit(&order(2), EmitOptions::default()).unwrap();
+    let view = unit.view();
+    let traces: Vec<_> =
+        view.emits().map(|emit| MetadataView::decode(emit.metadata).unwrap().traceparent).collect();
+    assert_eq!(traces, [Some(other), Some(own)]);
 }
 
 #[test]
@@ -293,6 +313,34 @@ fn a_record_cut_anywhere_is_an_error_and_never_a_panic() {
     }
 }
 
+#[test]
+fn a_message_that_panics_while_it_is_encoded_leaves_nothing() {
+    #[derive(Deserialize)]
+    struct Panics;
+    impl Serialize for Panics {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeSeq;
+            let mut sequence = serializer.serialize_seq(None)?;
+            sequence.serialize_element("half of it")?;
+            panic!("a bug in somebody's Serialize")
+        }
+    }
+    #[derive(Serialize, Deserialize, Event)]
+    #[message(name = "panics", version = 1)]
+    struct Broken(Panics);
+
+    let mut unit = Unit::default();
+    unit.emit(&order(1), EmitOptions::default()).unwrap();
+    let before = unit.record().to_vec();
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        drop(unit.emit(&Broken(Panics), EmitOptions::default()));
+    }));
+    assert!(caught.is_err());
+    assert_eq!(unit.record(), before);
+    unit.expect_version("a".stream_id(), Version(1)).unwrap();
+    assert_eq!((unit.view().emits().len(), unit.view().expects().len()), (1, 1));
+}
+
 /// What a handler may do, in any order.
 #[derive(Debug, Clone)]
 enum Act {
@@ -341,7 +389,7 @@ proptest! {
                     }
                     let event = OrderCreated { order: *order, note: note.clone() };
                     let due_in = due_in.map(|micros| Duration::from_micros(micros.into()));
-                    let options = EmitOptions { due_in, once: once.as_deref(), headers: Some(&headers) };
+                    let options = EmitOptions { due_in, once: once.as_deref(), headers: Some(&headers), traceparent: None };
                     unit.emit(&event, options).unwrap();
                     events.push((event, due_in, once.clone(), headers));
                 }
