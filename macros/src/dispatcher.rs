@@ -257,23 +257,21 @@ fn checks(table: &Table) -> TokenStream {
     }
 }
 
+/// That the command has its receptor, and, for those with a plain one, that it is plain.
+///
+/// Nothing here names the receptor's type where it would have to be public. The bound on it may be wrong without being an
+/// error, because it stands behind a `for<…>`: then the command simply has no plain receptor.
 fn has_one_receptor(table: &Table, route: &Route) -> TokenStream {
     let ident = &table.item.ident;
     let (impl_generics, type_generics, where_clause) = table.item.generics.split_for_impl();
     let (message, Receptor { field, ty }) = (&route.message, &route.receptors[0]);
+    let given = where_clause.map(|clause| &clause.predicates).into_iter().flatten();
     // At the field's name, so that a receptor that does not receive this message is reported there.
     let receive = quote_spanned! {place_of(field.span())=>
         ::whizbang::dispatch::Receives::<#message, _>::receive_any(&dispatcher.#field, self, cx)
     };
     quote_spanned! {place_of(message.span())=>
         impl #impl_generics ::whizbang::HasOneReceptorIn<#ident #type_generics> for #message #where_clause {
-            type Receptor = #ty;
-
-            #[inline(always)]
-            fn receptor(dispatcher: &#ident #type_generics) -> &#ty {
-                &dispatcher.#field
-            }
-
             #[inline(always)]
             fn receive_in(
                 self,
@@ -283,6 +281,21 @@ fn has_one_receptor(table: &Table, route: &Route) -> TokenStream {
                 Output = ::core::result::Result<<Self as ::whizbang::Message>::Reply, ::whizbang::Failure>,
             > + ::core::marker::Send {
                 #receive
+            }
+        }
+
+        impl #impl_generics ::whizbang::dispatch::HasOnePlainReceptorIn<#ident #type_generics> for #message
+        where
+            #(#given,)*
+            for<'__any> #ty: ::whizbang::PlainReceptor<#message>,
+        {
+            #[inline(always)]
+            fn receive_now_in(
+                self,
+                dispatcher: &#ident #type_generics,
+                cx: ::whizbang::Context<'_>,
+            ) -> ::core::result::Result<<Self as ::whizbang::Message>::Reply, ::whizbang::Failure> {
+                <#ty as ::whizbang::PlainReceptor<#message>>::receive_now(&dispatcher.#field, self, cx)
             }
         }
     }
@@ -336,10 +349,9 @@ fn invocations(table: &Table) -> TokenStream {
             #[inline]
             #vis fn invoke_now<__C>(&self, command: __C) -> #result
             where
-                __C: ::whizbang::HasOneReceptorIn<Self>,
-                __C::Receptor: ::whizbang::PlainReceptor<__C>,
+                __C: ::whizbang::dispatch::HasOnePlainReceptorIn<Self>,
             {
-                ::whizbang::PlainReceptor::receive_now(__C::receptor(self), command, ::whizbang::Context::none())
+                command.receive_now_in(self, ::whizbang::Context::none())
             }
 
             /// Calls the plain receptor of a command, and collects in `unit` what it publishes and sends.
@@ -349,11 +361,9 @@ fn invocations(table: &Table) -> TokenStream {
             #[inline]
             #vis fn invoke_now_with<__C>(&self, command: __C, unit: &mut ::whizbang::Unit) -> #result
             where
-                __C: ::whizbang::HasOneReceptorIn<Self>,
-                __C::Receptor: ::whizbang::PlainReceptor<__C>,
+                __C: ::whizbang::dispatch::HasOnePlainReceptorIn<Self>,
             {
-                let cx = ::whizbang::Context::collecting(unit);
-                ::whizbang::PlainReceptor::receive_now(__C::receptor(self), command, cx)
+                command.receive_now_in(self, ::whizbang::Context::collecting(unit))
             }
         }
     }
