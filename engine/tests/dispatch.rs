@@ -1,5 +1,7 @@
 //! The dispatcher table: direct calls, and the routing of stored messages.
 
+#![allow(clippy::multiple_bound_locations, reason = "a table may be written so, and must work")]
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Mutex;
@@ -384,9 +386,9 @@ mod generic {
     }
 
     dispatcher! {
-        struct App<C: Clock, const N: usize>
+        struct App<C, const N: usize>
         where
-            C: Clone + Sized,
+            C: Clock + Clone,
         {
             hours: Hours<C>,
         }
