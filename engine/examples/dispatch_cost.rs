@@ -13,7 +13,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use whizbang::dispatch::{Handed, HasOnePlainReceptorIn, Kind, Routed};
 use whizbang::{
-    Command, Context, Dispatcher, Failure, Message, MessageId, PlainReceptor, Receptor, StreamId, dispatcher,
+    Command, Context, Dispatcher, Event, Failure, Message, MessageId, PlainReceptor, Receptor, StreamId,
+    dispatcher,
 };
 use whizbang_storage::{Condition, Epoch, LaneState, Origin, Partition, Position, SubscriptionId};
 
@@ -28,6 +29,7 @@ fn main() {
     calls::<8>();
     calls::<16>();
     routing();
+    publishing();
 }
 
 // ---- calls -----------------------------------------------------------------------------------------------------------
@@ -325,6 +327,57 @@ fn handed(type_name: &'static str) -> Handed<'static> {
         lane: LaneState::Free,
         condition: Condition::Whole,
     }
+}
+
+// ---- publishing ------------------------------------------------------------------------------------------------------
+
+macro_rules! event {
+    ($ty:ident $name:literal $codec:ident) => {
+        #[derive(Clone, Copy, Serialize, Deserialize, Event)]
+        #[message(name = $name, version = 1, codec = $codec)]
+        struct $ty {
+            #[stream]
+            stream: StreamId,
+            order: u64,
+            customer: u64,
+            cents: u32,
+            express: bool,
+        }
+
+        impl $ty {
+            fn example(stream: StreamId) -> Self {
+                Self { stream, order: 123_456_789, customer: 4_711, cents: 129_900, express: true }
+            }
+        }
+    };
+}
+event!(Compact "cost.compact" postcard);
+event!(Readable "cost.readable" json);
+
+/// What a handler pays for an event: encoding it is the floor.
+fn publishing() {
+    let stream = StreamId::from_key("orders/4711");
+    let (compact, readable) = (black_box(Compact::example(stream)), black_box(Readable::example(stream)));
+    let mut table = Table::new("an event of 5 fields, published into a handler's unit");
+    let (mut first, mut second) = (Vec::with_capacity(1_024), Vec::with_capacity(1_024));
+    let (mut third, mut fourth) = (whizbang::Unit::default(), whizbang::Unit::default());
+    table.row("encode into a vector, postcard", || {
+        first.clear();
+        black_box(&compact).encode(&mut first)
+    });
+    table.row("publish, postcard", || {
+        third.clear();
+        Context::collecting(&mut third).publish(black_box(&compact))
+    });
+    table.row("encode into a vector, JSON", || {
+        second.clear();
+        black_box(&readable).encode(&mut second)
+    });
+    table.row("publish, JSON", || {
+        fourth.clear();
+        Context::collecting(&mut fourth).publish(black_box(&readable))
+    });
+    table.print();
 }
 
 // ---- measuring -------------------------------------------------------------------------------------------------------
