@@ -358,9 +358,9 @@ event!(Readable "cost.readable" json);
 fn publishing() {
     let stream = StreamId::from_key("orders/4711");
     let (compact, readable) = (black_box(Compact::example(stream)), black_box(Readable::example(stream)));
-    let mut table = Table::new("an event of 5 fields, published into a handler's unit");
     let (mut first, mut second) = (Vec::with_capacity(1_024), Vec::with_capacity(1_024));
     let (mut third, mut fourth) = (whizbang::Unit::default(), whizbang::Unit::default());
+    let mut table = Table::new("an event of 5 fields, published into a handler's unit");
     table.row("encode into a vector, postcard", || {
         first.clear();
         black_box(&compact).encode(&mut first)
