@@ -337,16 +337,16 @@ macro_rules! event {
         #[message(name = $name, version = 1, codec = $codec)]
         struct $ty {
             #[stream]
-            stream: StreamId,
             order: u64,
             customer: u64,
             cents: u32,
+            lines: u16,
             express: bool,
         }
 
         impl $ty {
-            fn example(stream: StreamId) -> Self {
-                Self { stream, order: 123_456_789, customer: 4_711, cents: 129_900, express: true }
+            fn example() -> Self {
+                Self { order: 123_456_789, customer: 4_711, cents: 129_900, lines: 3, express: true }
             }
         }
     };
@@ -354,10 +354,9 @@ macro_rules! event {
 event!(Compact "cost.compact" postcard);
 event!(Readable "cost.readable" json);
 
-/// What a handler pays for an event: encoding it is the floor.
+/// What a handler pays for an event: encoding it is the floor, and the hash of its stream's key comes on top.
 fn publishing() {
-    let stream = StreamId::from_key("orders/4711");
-    let (compact, readable) = (black_box(Compact::example(stream)), black_box(Readable::example(stream)));
+    let (compact, readable) = (black_box(Compact::example()), black_box(Readable::example()));
     let (mut first, mut second) = (Vec::with_capacity(1_024), Vec::with_capacity(1_024));
     let (mut third, mut fourth) = (whizbang::Unit::default(), whizbang::Unit::default());
     let mut table = Table::new("an event of 5 fields, published into a handler's unit");

@@ -5,7 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use whizbang_storage::{Epoch, Limit, MembershipAnswer, Partition, Position, Read, Settled, SubscriptionId};
+use whizbang_storage::{
+    Epoch, Limit, MembershipAnswer, Owned, Partition, Position, Read, Settled, SubscriptionId,
+};
 
 use crate::ranges::Ranges;
 
@@ -35,6 +37,8 @@ struct OwnedPartition {
     /// While its suspects are looked at one by one, nothing new is read until then: what is read would have to be parked
     /// behind them, and a parked stream goes on one message at a time.
     hold_until: Option<Instant>,
+    /// The sum of the cursors' `low`s when the store last told them.
+    lows: u64,
     flows: Vec<Flow>,
 }
 
@@ -49,7 +53,7 @@ struct Flow {
     done: Ranges,
 }
 
-/// The longest time for which a partition's suspects hold up what is new in it.
+/// How long a partition's suspects hold up what is new in it after the last of them was settled.
 const HOLD_FOR: Duration = Duration::from_secs(1);
 
 /// How a partition changed hands.
@@ -98,6 +102,12 @@ impl Flows {
                     if held.flows.iter().zip(&self.subscriptions).all(|(flow, id)| settled(flow, id)) {
                         held.hold_until = None;
                     }
+                    let lows = lows_of(owned);
+                    if held.hold_until.is_some() && lows > held.lows {
+                        // They are being settled: as long as that goes on it is worth waiting.
+                        held.hold_until = Some(now + HOLD_FOR);
+                    }
+                    held.lows = lows;
                 }
                 continue;
             }
@@ -121,6 +131,7 @@ impl Flows {
                     giving_back: false,
                     touched: false,
                     in_flight: 0,
+                    lows: lows_of(owned),
                     hold_until: owned.cursors.iter().any(|c| c.read_from > c.low).then(|| now + HOLD_FOR),
                     flows: self.subscriptions.iter().map(flow).collect(),
                 });
@@ -371,6 +382,10 @@ impl Flows {
     }
 }
 
+fn lows_of(owned: &Owned) -> u64 {
+    owned.cursors.iter().map(|cursor| cursor.low.0).sum()
+}
+
 impl Flow {
     fn is_behind(&self, head: Position) -> bool {
         !self.paused && !self.full && self.place < head
@@ -390,7 +405,7 @@ impl OwnedPartition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use whizbang_storage::{CursorAt, Owned};
+    use whizbang_storage::CursorAt;
 
     const ME: SubscriptionId = SubscriptionId(7);
 

@@ -38,6 +38,16 @@ pub struct SqliteStore {
     reader: SqliteReader,
 }
 
+impl Drop for SqliteStore {
+    /// Leaves everything in the one file: readers are usually closed later, and they cannot do it.
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            // It may be busy, or the disk full: then the log beside the file has it all, as after a crash.
+            let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
+    }
+}
+
 impl SqliteStore {
     /// Opens the database at `path`, or creates it, with good defaults: nothing that was acknowledged is lost at a power cut.
     ///

@@ -242,3 +242,16 @@ fn hostile_names_are_kept_as_they_are() {
     }
     assert!(matches!(SqliteStore::open(directory.path().join("a\0b.db")), Err(OpenError::Path { .. })));
 }
+
+#[test]
+fn a_dropped_store_leaves_everything_in_the_one_file_although_readers_are_still_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("whole.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let reader = whizbang_storage::WorkStore::reader(&store);
+    let log = directory.path().join("whole.db-wal");
+    assert!(log.metadata().unwrap().len() > 0, "the schema was written");
+    drop(store);
+    assert_eq!(log.metadata().map_or(0, |log| log.len()), 0);
+    drop(reader);
+}
