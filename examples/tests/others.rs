@@ -24,7 +24,7 @@ fn everything_the_quickstart_claims_holds() {
 fn a_store_of_ones_own_sees_everything() {
     let said = run::<&str>("custom_storage", []);
     assert_eq!((said.code, &*said.err), (Some(0), ""), "{said:?}");
-    assert!(said.out.contains("batches carried 2000 messages"), "{}", said.out);
+    assert!(said.out.contains("batches carried 1000 messages"), "{}", said.out);
     let program = include_str!("../examples/custom_storage.rs");
     assert!(program.lines().count() < 150, "a backend is shown in under 150 lines");
 }
