@@ -5,7 +5,7 @@
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("orders.db");
 //! let store = SqliteStore::open(path)?;
-//! # Ok::<(), whizbang_storage_sqlite::OpenError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! | to | take |
