@@ -1,7 +1,7 @@
 //! Takes in webhook deliveries from a file, each of them once, in order per repository, whatever happens to the process.
 //!
 //! ```text
-//! cargo run --release --example ingest -- examples/data/deliveries.jsonl --db /tmp/webhooks.db
+//! cargo run --release --example ingest -- examples/data/deliveries.jsonl --db webhooks.db
 //! ```
 //!
 //! Every line is a JSON object: `delivery` (its id), `event`, `action`, `repository` and `payload`. It is sent as a command
