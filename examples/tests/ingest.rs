@@ -187,7 +187,7 @@ fn standard_input_is_read_to_its_end() {
     let mut input = child.stdin.take().expect("it is piped");
     input.write_all(expected.as_bytes()).expect("ingest reads");
     drop(input);
-    let said = Said::from(child.wait_with_output().expect("ingest ends"));
+    let said = Said::by(child);
     assert_eq!((said.code, &*said.err), (Some(0), ""), "{said:?}");
     assert_eq!(scratch.deliveries(), Deliveries::of_lines(&expected));
     let said = scratch.ingest_file(Path::new("-"), &["--repeat", "2"]);
@@ -252,7 +252,7 @@ fn two_processes_share_one_database() {
         ingest.spawn().expect("ingest starts")
     };
     let (one, two) = (start(), start());
-    let [one, two] = [one, two].map(|child| Said::from(child.wait_with_output().expect("ingest ends")));
+    let [one, two] = [one, two].map(Said::by);
     assert_eq!((one.code, two.code), (Some(0), Some(0)), "{one:?} {two:?}");
     let handled = |said: &Said| {
         let line = said.out.lines().find(|line| line.contains(" handled, ")).expect("it says how many");
@@ -271,7 +271,8 @@ fn without_room_it_says_so_and_goes_on_when_there_is_some() {
     // The signal would end the program before the failed write is seen. 512-byte blocks.
     bounded.args(["-c", r#"trap "" XFSZ; ulimit -f 2000; exec "$0" "$@""#]).arg(common::example("ingest"));
     bounded.arg(scratch.input()).arg("--db").arg(scratch.database()).args(["--patience", "1"]);
-    let said = Said::from(bounded.output().expect("sh can be run"));
+    bounded.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let said = Said::by(bounded.spawn().expect("sh can be run"));
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.err.contains("waiting for the database"), "{}", said.err);
     assert!(said.err.contains("start it again when that is mended"), "{}", said.err);

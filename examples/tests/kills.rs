@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Deliveries, example};
+use common::{Deliveries, Said, example};
 use fastrand::Rng;
 
 mod common;
@@ -71,13 +71,8 @@ fn one_database(program: &Path, mut rng: Rng, kills_max: u64) -> u64 {
             }
         }
     }
-    let last = command().output().expect("ingest starts");
-    assert!(
-        last.status.success(),
-        "ingest ended with {}: {}",
-        last.status,
-        String::from_utf8_lossy(&last.stderr)
-    );
+    let last = Said::by(command().stdout(Stdio::piped()).spawn().expect("ingest starts"));
+    assert_eq!(last.code, Some(0), "{last:?}");
     let found = Deliveries::of_database(&database, TIME_TO_LIVE);
     let expected = Deliveries::of_lines(&lines);
     if found != expected {

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, SystemTime};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
 
 use whizbang::{Service, StoreReader, StreamId, Version};
 use whizbang_storage::{Page, WorkStore};
@@ -58,19 +60,46 @@ pub(crate) struct Said {
     pub(crate) err: String,
 }
 
-impl From<Output> for Said {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).expect("text"),
-            err: String::from_utf8(output.stderr).expect("text"),
+/// Longer than any of them takes on a slow machine: one that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+impl Said {
+    /// Waits until a program ends, and catches what it says meanwhile.
+    ///
+    /// # Panics
+    /// When it hangs; it is ended then.
+    pub(crate) fn by(mut child: Child) -> Self {
+        fn listen(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
+            let mut pipe = pipe.expect("what it says is caught");
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                pipe.read_to_string(&mut text).expect("text");
+                text
+            })
         }
+        let (out, err) = (listen(child.stdout.take()), listen(child.stderr.take()));
+        let begun = Instant::now();
+        let mut hangs = false;
+        let status = loop {
+            match child.try_wait().expect("a child can be waited for") {
+                Some(status) => break status,
+                None if begun.elapsed() > PATIENCE && !hangs => {
+                    hangs = true;
+                    child.kill().expect("a child can be killed");
+                }
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        let [out, err] = [out, err].map(|text| text.join().expect("it was read"));
+        let said = Self { code: status.code(), out, err };
+        assert!(!hangs, "it did not end within {PATIENCE:?}: {said:?}");
+        said
     }
 }
 
 /// Runs an example to its end.
 pub(crate) fn run<A: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = A>) -> Said {
-    program(name, arguments).output().expect("the example can be run").into()
+    Said::by(program(name, arguments).spawn().expect("the example can be run"))
 }
 
 /// Deliveries by repository and event.
