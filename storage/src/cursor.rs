@@ -85,6 +85,7 @@ impl Cursor {
         if self.above.is_empty() && first == self.low.next() {
             let newly = last.0 - self.low.0;
             self.low = last;
+            self.given = self.given.max(self.low);
             return newly;
         }
         // The ranges from `start` to `end` overlap or touch the new one and become one with it.
@@ -100,6 +101,7 @@ impl Cursor {
         self.above.splice(start..end, [merged]);
         if self.above[0].0 == self.low.next() {
             self.low = self.above.remove(0).1;
+            self.given = self.given.max(self.low);
         }
         last.0 - first.0 + 1 - known
     }
@@ -296,5 +298,16 @@ mod tests {
         fn reading_any_bytes_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let _ = Cursor::from_bytes(&bytes);
         }
+    }
+
+    #[test]
+    fn what_is_settled_counts_as_given_so_that_a_stored_cursor_comes_back_the_same() {
+        let mut cursor = Cursor::at(Position(0));
+        cursor.settle(Position(2), Position(3));
+        cursor.settle(Position(1), Position(1));
+        assert_eq!((cursor.low(), cursor.given()), (Position(3), Position(3)));
+        let mut bytes = Vec::new();
+        cursor.to_bytes(&mut bytes);
+        assert_eq!(Cursor::from_bytes(&bytes), Some(cursor));
     }
 }
