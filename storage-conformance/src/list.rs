@@ -147,6 +147,9 @@ macro_rules! __all_cases {
                 core: s60_a_message_can_be_dead_at_once
                 core: s61_what_a_dead_owner_had_is_suspect_and_the_rest_is_new
                 core: s61_suspects_keep_the_order_of_their_streams
+                core: s62_a_killer_takes_no_innocent_of_another_partition_with_it
+                core: s62_many_suspects_come_in_groups
+                core: a_stream_that_waits_comes_in_runs
                 counts_writes: s61a_a_takeover_writes_a_row_per_cursor
                 core: s62_the_one_that_kills_its_process_dies_and_no_other
                 core: s63_a_release_counts_only_what_was_running

@@ -2,9 +2,11 @@
 
 use core::ops::ControlFlow;
 
-use whizbang_storage::pick::{Candidate, pick};
+use rusqlite::OptionalExtension;
+use whizbang_storage::pick::{Candidate, Company, RUN_MAX, SUSPECTS_MAX, pick, suspects};
 use whizbang_storage::{
-    DeadReason, LaneState, Limit, Origin, Partition, Position, StreamId, SubscriptionId, Timestamp, Version,
+    DeadReason, LaneState, Limit, OnDead, Origin, Partition, Position, StreamId, SubscriptionId, Timestamp,
+    Version,
 };
 
 use crate::error::Stop;
@@ -29,7 +31,7 @@ pub(crate) struct Picked {
 enum Source {
     Parked(usize, Parked),
     /// Still in the log.
-    Suspect(usize),
+    Suspect(usize, StreamId),
 }
 
 /// How far ahead candidates are looked for.
@@ -53,9 +55,10 @@ impl Exchange<'_, '_> {
             self.bury_unroutable(index)?;
         }
         let subscriptions = self.unpaused();
-        self.defer_blocked_suspects(&subscriptions)?;
+        let running = self.running_suspects()?;
+        self.defer_blocked_suspects(&subscriptions, &running)?;
         let horizon = Horizon { until: self.now, count_max: limit.messages };
-        let candidates = self.candidates(&subscriptions, horizon)?;
+        let candidates = self.candidates(&subscriptions, horizon, &running)?;
         for candidate in pick(candidates, limit) {
             let picked = self.mark(candidate)?;
             self.picked.push(picked);
@@ -69,8 +72,9 @@ impl Exchange<'_, '_> {
             return Ok(None);
         }
         let subscriptions = self.unpaused();
+        let running = self.running_suspects()?;
         let horizon = Horizon { until: Timestamp::from_micros(i64::MAX), count_max: 1 };
-        let candidates = self.candidates(&subscriptions, horizon)?;
+        let candidates = self.candidates(&subscriptions, horizon, &running)?;
         Ok(candidates.iter().map(|candidate| candidate.due_at).min())
     }
 
@@ -143,8 +147,15 @@ impl Exchange<'_, '_> {
     }
 
     /// Suspects behind a parked message of their lane cannot run before it: they wait like everything else of the lane.
-    fn defer_blocked_suspects(&mut self, subscriptions: &[usize]) -> Result<(), Stop> {
+    fn defer_blocked_suspects(
+        &mut self,
+        subscriptions: &[usize],
+        running: &[(Partition, Company)],
+    ) -> Result<(), Stop> {
         for partition in self.owned_partitions() {
+            if running.iter().any(|(one, _)| *one == partition) {
+                continue;
+            }
             for &index in subscriptions {
                 while let Some(suspect) = self.first_suspect(index, partition)? {
                     if !self.is_behind_parked(index, suspect.lane, suspect.position)? {
@@ -178,17 +189,19 @@ impl Exchange<'_, '_> {
         &mut self,
         subscriptions: &[usize],
         horizon: Horizon,
+        running: &[(Partition, Company)],
     ) -> Result<Vec<Candidate<Source>>, Stop> {
         let mut candidates = Vec::new();
         for &index in subscriptions {
             self.waiting(index, horizon, &mut candidates)?;
             self.unroutable(index, &mut candidates)?;
         }
-        self.suspects(subscriptions, &mut candidates)?;
+        candidates.extend(suspects(self.suspects(subscriptions, running)?, running));
         Ok(candidates)
     }
 
-    /// Parked work of owned partitions whose time has come and that is the first of its lane.
+    /// Parked work of owned partitions whose time has come: the first of its lane, and what follows it there. None is due
+    /// before the one it stands behind.
     fn waiting(
         &mut self,
         index: usize,
@@ -202,21 +215,63 @@ impl Exchange<'_, '_> {
             let mut find = self.sql.prepare_cached(include_str!("sql/waiting_until.sql"))?;
             let mut rows =
                 find.query((self.state.subscriptions[index].id.0, partition.0, horizon.until.micros()))?;
-            let mut found = 0;
-            while let Some(row) = rows.next()? {
-                let parked = Parked::of(row)?;
-                if self.is_lane_parked(index, partition, parked.lane, parked.position)? {
+            let mut left = horizon.count_max;
+            while left > 0
+                && let Some(row) = rows.next()?
+            {
+                let (first, bytes) = (Parked::of(row)?, row.get::<_, i64>(14)? as usize);
+                if self.is_lane_parked(index, partition, first.lane, first.position)? {
                     continue;
                 }
-                let bytes = row.get::<_, i64>(14)? as usize;
-                candidates.push(self.candidate(index, partition, parked.due, bytes, parked));
-                found += 1;
-                if found >= horizon.count_max {
-                    break;
+                let (lane, position, mut due) = (first.lane, first.position, first.due);
+                candidates.push(self.candidate(index, partition, due, bytes, first));
+                left -= 1;
+                let run = left.min(RUN_MAX);
+                for (row, bytes) in self.behind(index, partition, lane, position, run)? {
+                    if row.state != Standing::Waiting || row.due > horizon.until {
+                        break;
+                    }
+                    due = due.max(row.due);
+                    candidates.push(self.candidate(index, partition, due, bytes, row));
+                    left -= 1;
                 }
             }
         }
         Ok(())
+    }
+
+    /// What stands behind a parked message of a lane, in order, at most so many, as far as no dead one halts the lane and
+    /// no suspect stands before it; with the bytes of each.
+    fn behind(
+        &mut self,
+        index: usize,
+        partition: Partition,
+        lane: StreamId,
+        position: Position,
+        count_max: usize,
+    ) -> Result<Vec<(Parked, usize)>, Stop> {
+        let mut behind = Vec::new();
+        let subscription = &self.state.subscriptions[index];
+        let key = (subscription.id.0, lane.to_bytes(), position.0 as i64);
+        let mut end = i64::MAX;
+        if count_max > 0 && subscription.on_dead == OnDead::Halt {
+            let mut find = self.sql.prepare_cached(include_str!("sql/dead_behind.sql"))?;
+            end = find.query_row(key, |row| row.get(0)).optional()?.unwrap_or(end);
+        }
+        let mut find = self.sql.prepare_cached(include_str!("sql/parked_behind.sql"))?;
+        let mut rows = find.query(key)?;
+        while behind.len() < count_max
+            && let Some(row) = rows.next()?
+        {
+            let (parked, bytes) = (Parked::of(row)?, row.get::<_, i64>(14)? as usize);
+            if parked.position.0 as i64 > end
+                || self.is_behind_suspect(index, partition, lane, parked.position)?
+            {
+                break;
+            }
+            behind.push((parked, bytes));
+        }
+        Ok(behind)
     }
 
     /// Parked work of types that nobody who had it knew, and that the sender knows, in any partition.
@@ -241,82 +296,107 @@ impl Exchange<'_, '_> {
         Ok(())
     }
 
-    /// The next suspect of each owned partition in which none runs alone.
+    /// The suspects that nothing of their lanes stands before, of owned partitions in which none runs.
     fn suspects(
         &mut self,
         subscriptions: &[usize],
-        candidates: &mut Vec<Candidate<Source>>,
-    ) -> Result<(), Stop> {
+        running: &[(Partition, Company)],
+    ) -> Result<Vec<(Company, Candidate<Source>)>, Stop> {
         let mut orphaned = Vec::new();
         for &index in subscriptions {
             orphaned.push(self.partitions_with(index, include_str!("sql/orphaned_partition_after.sql"))?);
         }
-        let mut alone: Option<Vec<Partition>> = None;
+        let mut found = Vec::new();
         for partition in self.owned_partitions() {
-            let mut first: Option<Candidate<Source>> = None;
+            let runs = running.iter().any(|(one, _)| *one == partition);
             for (at, &index) in subscriptions.iter().enumerate() {
-                let has_suspects = self.state.cursor(self.sql, index, partition)?.has_suspects();
-                if !has_suspects && !orphaned[at].contains(&partition) {
-                    continue;
+                if !runs && self.state.cursor(self.sql, index, partition)?.has_suspects() {
+                    self.in_log(index, partition, &mut found)?;
                 }
-                let in_log = if has_suspects { self.suspect_candidate(index, partition)? } else { None };
-                let parked = if orphaned[at].contains(&partition) {
-                    self.orphan_candidate(index, partition)?
-                } else {
-                    None
-                };
-                let key = |candidate: &Candidate<Source>| (candidate.position, candidate.subscription);
-                first = first.into_iter().chain(in_log).chain(parked).min_by_key(key);
+                // Where one runs, it is enough to know that there are others.
+                if orphaned[at].contains(&partition) {
+                    self.orphaned(index, partition, &mut found)?;
+                }
             }
-            let Some(first) = first else {
-                continue;
+        }
+        Ok(found)
+    }
+
+    /// The suspects that are still in the log, up to the first that is behind a parked message.
+    fn in_log(
+        &mut self,
+        index: usize,
+        partition: Partition,
+        found: &mut Vec<(Company, Candidate<Source>)>,
+    ) -> Result<(), Stop> {
+        let company = self.company(index, 0);
+        let mut left = SUSPECTS_MAX;
+        self.visit_suspects(index, partition, |exchange, suspect| {
+            if exchange.is_behind_parked(index, suspect.lane, suspect.position)? {
+                return Ok(ControlFlow::Break(()));
+            }
+            let candidate = Candidate {
+                due_at: EVER,
+                partition,
+                position: suspect.position,
+                subscription: exchange.state.subscriptions[index].id,
+                bytes: suspect.bytes,
+                key: Source::Suspect(index, suspect.lane),
             };
-            if alone.is_none() {
-                alone = Some(self.partitions_where_one_runs_alone()?);
+            found.push((company, candidate));
+            left -= 1;
+            Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })
+    }
+
+    /// The orphaned messages that are the first of their lanes, with those behind them.
+    fn orphaned(
+        &mut self,
+        index: usize,
+        partition: Partition,
+        found: &mut Vec<(Company, Candidate<Source>)>,
+    ) -> Result<(), Stop> {
+        let mut find = self.sql.prepare_cached(include_str!("sql/orphaned.sql"))?;
+        let mut rows = find.query((self.state.subscriptions[index].id.0, partition.0))?;
+        while let Some(row) = rows.next()? {
+            let (first, bytes) = (Parked::of(row)?, row.get::<_, i64>(14)? as usize);
+            if self.is_lane_parked(index, partition, first.lane, first.position)? {
+                continue;
             }
-            if !alone.as_ref().is_some_and(|alone| alone.contains(&partition)) {
-                candidates.push(first);
+            let (lane, position) = (first.lane, first.position);
+            let company = self.company(index, first.crashes);
+            found.push((company, self.candidate(index, partition, EVER, bytes, first)));
+            if company != Company::Others {
+                continue;
+            }
+            for (row, bytes) in self.behind(index, partition, lane, position, SUSPECTS_MAX - 1)? {
+                let company = self.company(index, row.crashes);
+                if row.state != Standing::Orphaned || company != Company::Others {
+                    break;
+                }
+                found.push((company, self.candidate(index, partition, EVER, bytes, row)));
             }
         }
         Ok(())
     }
 
-    fn suspect_candidate(
-        &mut self,
-        index: usize,
-        partition: Partition,
-    ) -> Result<Option<Candidate<Source>>, Stop> {
-        let Some(suspect) = self.first_suspect(index, partition)? else {
-            return Ok(None);
-        };
-        if self.is_behind_parked(index, suspect.lane, suspect.position)? {
-            return Ok(None);
-        }
-        Ok(Some(Candidate {
-            due_at: EVER,
-            partition,
-            position: suspect.position,
-            subscription: self.state.subscriptions[index].id,
-            bytes: suspect.bytes,
-            key: Source::Suspect(index),
-        }))
+    fn company(&self, index: usize, crashes: u32) -> Company {
+        Company::of(crashes, self.state.subscriptions[index].attempts_max)
     }
 
-    fn orphan_candidate(
-        &mut self,
-        index: usize,
-        partition: Partition,
-    ) -> Result<Option<Candidate<Source>>, Stop> {
-        let mut find = self.sql.prepare_cached(include_str!("sql/orphaned.sql"))?;
-        let mut rows = find.query((self.state.subscriptions[index].id.0, partition.0))?;
+    /// The suspects that the sender has in hand, of all subscriptions, paused or not: what runs was handed out before the
+    /// pause.
+    fn running_suspects(&self) -> Result<Vec<(Partition, Company)>, Stop> {
+        let mut running = Vec::new();
+        let mut find = self.sql.prepare_cached(include_str!("sql/running_suspects.sql"))?;
+        let mut rows = find.query([self.sender.to_bytes()])?;
         while let Some(row) = rows.next()? {
-            let parked = Parked::of(row)?;
-            if !self.is_lane_parked(index, partition, parked.lane, parked.position)? {
-                let bytes = row.get::<_, i64>(14)? as usize;
-                return Ok(Some(self.candidate(index, partition, EVER, bytes, parked)));
+            let id = SubscriptionId(row.get(0)?);
+            if let Some(index) = self.own_subscription(id) {
+                running.push((Partition(row.get(1)?), self.company(index, row.get(2)?)));
             }
         }
-        Ok(None)
+        Ok(running)
     }
 
     fn candidate(
@@ -346,9 +426,7 @@ impl Exchange<'_, '_> {
                 let id = row.id;
                 (index, row, id)
             }
-            Source::Suspect(index) => {
-                let lane = self.first_suspect(index, candidate.partition)?.map(|suspect| suspect.lane);
-                let lane = lane.ok_or(Stop::Damaged("a suspect is gone"))?;
+            Source::Suspect(index, lane) => {
                 let mut row = Parked::waiting(candidate.position, lane, self.now);
                 row.state = Standing::Orphaned;
                 row.hand_out(self.sender);
@@ -356,14 +434,14 @@ impl Exchange<'_, '_> {
                 (index, row, id)
             }
         };
-        let alone = matches!(row.state, Standing::Running { mode: Mode::Alone, .. });
+        let is_suspect = matches!(row.state, Standing::Running { mode: Mode::Suspect, .. });
         Ok(Picked {
             id,
             subscription: self.state.subscriptions[index].id,
             partition: candidate.partition,
             position: candidate.position,
             attempt: row.attempt(),
-            origin: match (row.replay, alone) {
+            origin: match (row.replay, is_suspect) {
                 (true, _) => Origin::Replay,
                 (false, true) => Origin::Suspect,
                 (false, false) => Origin::Parked,
@@ -380,25 +458,34 @@ impl Exchange<'_, '_> {
         self.park(index, partition, row, "", &copied)
     }
 
-    fn first_suspect(&mut self, index: usize, partition: Partition) -> Result<Option<FirstSuspect>, Stop> {
+    fn first_suspect(&mut self, index: usize, partition: Partition) -> Result<Option<Suspect>, Stop> {
+        let mut first = None;
+        self.visit_suspects(index, partition, |_, suspect| {
+            first = Some(suspect);
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(first)
+    }
+
+    /// Shows the suspects of a subscription that are still in the log, in order.
+    fn visit_suspects(
+        &mut self,
+        index: usize,
+        partition: Partition,
+        mut see: impl FnMut(&mut Self, Suspect) -> Result<ControlFlow<()>, Stop>,
+    ) -> Result<(), Stop> {
         let cursor = self.state.cursor(self.sql, index, partition)?;
         if !cursor.has_suspects() {
-            return Ok(None);
+            return Ok(());
         }
         let span = Span { partition, after: cursor.low(), last: cursor.suspects_to() };
-        let mut first = None;
         self.visit(span, |exchange, found| {
             if !exchange.state.cursor(exchange.sql, index, partition)?.is_suspect(found.position) {
                 return Ok(ControlFlow::Continue(()));
             }
-            first = Some(FirstSuspect {
-                position: found.position,
-                lane: found.record.lane(),
-                bytes: found.record.bytes(),
-            });
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(first)
+            let (position, lane, bytes) = (found.position, found.record.lane(), found.record.bytes());
+            see(exchange, Suspect { position, lane, bytes })
+        })
     }
 
     /// Partitions of which a subscription has rows of some state, found one by one along an index.
@@ -414,16 +501,6 @@ impl Exchange<'_, '_> {
             }
             partitions.push(Partition(after as u32));
         }
-    }
-
-    fn partitions_where_one_runs_alone(&self) -> Result<Vec<Partition>, Stop> {
-        let mut alone = Vec::new();
-        let mut find = self.sql.prepare_cached(include_str!("sql/running_alone.sql"))?;
-        let mut rows = find.query([self.sender.to_bytes()])?;
-        while let Some(row) = rows.next()? {
-            alone.push(Partition(row.get(0)?));
-        }
-        Ok(alone)
     }
 
     fn known_types(&self) -> Result<Vec<u8>, Stop> {
@@ -445,8 +522,8 @@ impl Exchange<'_, '_> {
     }
 }
 
-/// The first message of a cursor's suspects.
-struct FirstSuspect {
+/// A message in the log that was handed to an owner that died.
+struct Suspect {
     position: Position,
     lane: StreamId,
     bytes: usize,

@@ -31,7 +31,7 @@ pub(crate) struct Parked {
 pub(crate) enum Standing {
     /// It runs when its time has come.
     Waiting,
-    /// It ran, or may have run, when its process died; it comes alone.
+    /// It ran, or may have run, when its process died: a suspect.
     Orphaned,
     /// Nobody who had it knew its type.
     Unroutable,
@@ -46,8 +46,8 @@ pub(crate) enum Standing {
 pub(crate) enum Mode {
     /// Together with others.
     Shared,
-    /// As the only suspect of its partition.
-    Alone,
+    /// As a suspect.
+    Suspect,
     /// It runs long, and the log flows on.
     Detached,
 }
@@ -100,7 +100,7 @@ impl Parked {
     pub(crate) fn hand_out(&mut self, by: InstanceId) {
         let (was, mode) = match self.state {
             Standing::Waiting => (Was::Waiting, Mode::Shared),
-            Standing::Orphaned => (Was::Orphaned, Mode::Alone),
+            Standing::Orphaned => (Was::Orphaned, Mode::Suspect),
             Standing::Unroutable => (Was::Unroutable, Mode::Shared),
             Standing::Running { .. } | Standing::Dead { .. } => return,
         };
@@ -161,7 +161,7 @@ impl Parked {
             RUNNING => Standing::Running {
                 by: InstanceId::from_bytes(row.get(4)?).ok_or(DAMAGED)?,
                 mode: match row.get::<_, i64>(5)? {
-                    1 => Mode::Alone,
+                    1 => Mode::Suspect,
                     2 => Mode::Detached,
                     _ => Mode::Shared,
                 },
@@ -200,7 +200,7 @@ impl Parked {
                 columns.instance = Some(by.to_bytes());
                 columns.mode = match mode {
                     Mode::Shared => 0,
-                    Mode::Alone => 1,
+                    Mode::Suspect => 1,
                     Mode::Detached => 2,
                 };
                 columns.was = match was {

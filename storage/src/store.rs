@@ -150,15 +150,16 @@ use crate::{
 ///
 /// # Parked work
 /// - A parked message is its subscription's own copy, independent of the log. Its state is waiting (with a due time), running
-///   (handed to an instance; *named* if it was handed out alone or detached), unroutable (with the time of its death), or dead.
+///   (handed to an instance; *named* if it was handed out as a suspect, or detached), unroutable (with the time of its death), or dead.
 ///   It counts `attempts` (failures) and `crashes`; it is handed out with attempt = attempts + crashes + 1.
 ///   — `parked::s54_a_retry_is_due_when_its_time_has_come`, `housekeeping::s76_work_that_is_not_done_is_never_trimmed`
 /// - It is **due** when it waits, its time has come, and no smaller position of its (subscription, lane) is parked (a dead
 ///   one counts only under `Halt`) or an unsettled suspect. That is computed when asked, never remembered.
 ///   — `parked::s55_later_messages_of_the_stream_wait_without_an_attempt`, `parked::s56_the_waiting_come_back_in_order`
-/// - `due` hands out due work of owned partitions in order of (due time, position), fairly between partitions; handed-out work is running.
-///   Of one lane it may hand out only one message at a time.
-///   — `parked::due_work_is_handed_out_fairly_and_within_limits`
+/// - `due` hands out due work of owned partitions in order of (due time, position), fairly between partitions; handed-out work is
+///   running. Of a lane it hands out a *run*: the first, and what follows it in the lane as long as that waits too and its
+///   time has come; none of a run counts as due before the one it follows. The caller handles a run in its order.
+///   — `parked::due_work_is_handed_out_fairly_and_within_limits`, `parked::s55_later_messages_of_the_stream_wait_without_an_attempt`, `parked::a_stream_that_waits_comes_in_runs`
 /// - A row that runs remembers what it was (waiting, orphaned, unroutable); `Release` and a partition given back put that back. One that
 ///   was detached from the log goes back as waiting, due now.
 ///   — `parked::due_work_that_is_given_back_comes_again`, `parked::s58a_a_detached_message_ends_as_any_other`
@@ -166,12 +167,15 @@ use crate::{
 ///   (`suspects_to` becomes `given`). A take-over **must** write a row per cursor, not per message. Parked work that was running
 ///   under the dead instance becomes *orphaned*; if it was named, with one crash more. Both in the eviction's transaction.
 ///   — `parked::s61_what_a_dead_owner_had_is_suspect_and_the_rest_is_new`, `parked::s61a_a_takeover_writes_a_row_per_cursor`, `parked::s58a_a_detached_message_holds_nobody_up`
-/// - Suspects and orphaned work are handed out by `due` *alone*: one at a time per partition, over all subscriptions of the
-///   group, in order of (position, subscription), before waiting work, and parked as *named* when they are. Detaching one lets
-///   the next come. When the suspect at p is handed out, everything up to p counts as settled (holes too); when none is left,
-///   everything up to `suspects_to`. A suspect behind a parked message of its lane is parked as waiting, due now, without an
-///   attempt, when `due` comes upon it.
-///   — `parked::a_suspect_that_runs_long_lets_the_next_one_come`, `parked::s61_suspects_keep_the_order_of_their_streams`, `parked::s62_the_one_that_kills_its_process_dies_and_no_other`
+/// - Suspects and orphaned work are handed out by `due` as *named*, over all subscriptions of the group, before waiting
+///   work, and the more alone the more deaths have found them running
+///   ([`pick::suspects`](crate::pick::suspects) decides): of a partition, in order of (position, subscription), up to 64 that
+///   none has, together; else one that one death has; else, and only if no other suspect of the sender is there or runs, one
+///   that more have. Under a cap of less than four crashes each comes like these. While a suspect runs, no other of its partition
+///   is handed out; detaching it lets the next come. When the suspect at p is handed out, everything up to p counts as settled
+///   (holes too); when none is left, everything up to `suspects_to`. A suspect behind a parked message of its lane is parked
+///   as waiting, due now, without an attempt, when it is its turn.
+///   — `parked::a_suspect_that_runs_long_lets_the_next_one_come`, `parked::s61_suspects_keep_the_order_of_their_streams`, `parked::s62_the_one_that_kills_its_process_dies_and_no_other`, `parked::s62_a_killer_takes_no_innocent_of_another_partition_with_it`, `parked::s62_many_suspects_come_in_groups`
 /// - attempts or crashes at `attempts_max`: dead, `AttemptsExhausted`, in the batch that counts them.
 ///   — `parked::s59_at_the_cap_a_message_is_dead`, `parked::s62_the_one_that_kills_its_process_dies_and_no_other`
 /// - Unroutable work is handed by `due` to any instance of the group whose `types` know it, whoever owns the partition; after

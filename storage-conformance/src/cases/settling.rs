@@ -42,7 +42,7 @@ pub async fn s44_what_is_done_out_of_order_survives_a_crash<F: Fixture>() {
     let mut b = world.joined().await;
     world.kill_and_evict(a, &mut b).await;
     let mut given = Vec::new();
-    while let Some(suspect) = b.due().await.pop() {
+    for suspect in b.due().await {
         given.extend(positions([&suspect]));
         assert!(applied(&b.units(&[suspect.done()]).await));
     }

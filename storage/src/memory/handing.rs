@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::call::Call;
 use super::data::{Desk, Instance, Part, number};
 use super::message::Message;
-use super::parked::{Row, State};
-use crate::pick::{Candidate, Measure, pick};
+use super::parked::{Mode, Row, State};
+use crate::pick::{Candidate, Company, Measure, RUN_MAX, SUSPECTS_MAX, pick, suspects};
 use crate::{
     Answer, Epoch, Handed, LaneState, Limit, Origin, Partition, Position, Read, ReadAnswer, Timestamp,
 };
@@ -39,13 +39,13 @@ impl Call<'_> {
         };
         self.bury_unroutable(Some(group));
         let subscriptions = self.running_subscriptions();
-        let mut candidates = Vec::new();
         for partition in 0..self.data.partitions.len() {
-            if self.data.partitions[partition].is_owned(group, self.sender) {
+            let part = &self.data.partitions[partition];
+            if part.is_owned(group, self.sender) && self.running_suspects(group, part).next().is_none() {
                 self.defer_blocked_suspects(partition, &subscriptions);
             }
-            self.candidates(group, partition, &subscriptions, limit.messages, &mut candidates);
         }
+        let candidates = self.candidates(self.now, group, &subscriptions, limit.messages);
         let picked = pick(candidates, limit);
         let picked = picked.iter().map(|candidate| self.mark(candidate)).collect();
         self.close_suspects(group, &subscriptions);
@@ -60,7 +60,7 @@ impl Call<'_> {
             let Some(row) = desk.and_then(|desk| desk.parked.get(picked.position)) else {
                 continue;
             };
-            let alone = matches!(row.state, State::Running { mode: super::parked::Mode::Alone, .. });
+            let is_suspect = matches!(row.state, State::Running { mode: Mode::Suspect, .. });
             let handed = row.message.head.handed(row.message.bytes(), &self.data.names);
             answer.page.push(&Handed {
                 subscription: number(picked.subscription),
@@ -68,7 +68,7 @@ impl Call<'_> {
                 position: picked.position,
                 epoch: Epoch(self.group.map_or(0, |group| part.owners[group].epoch)),
                 attempt: row.attempt(),
-                origin: match (row.replay, alone) {
+                origin: match (row.replay, is_suspect) {
                     (true, _) => Origin::Replay,
                     (false, true) => Origin::Suspect,
                     (false, false) => Origin::Parked,
@@ -89,10 +89,7 @@ impl Call<'_> {
         });
         let parked = self.group.filter(|_| !self.is_gone()).and_then(|group| {
             let subscriptions = self.running_subscriptions();
-            let mut candidates = Vec::new();
-            for partition in 0..self.data.partitions.len() {
-                self.candidates_until(END_OF_TIME, group, partition, &subscriptions, 1, &mut candidates);
-            }
+            let candidates = self.candidates(END_OF_TIME, group, &subscriptions, 1);
             candidates.iter().map(|candidate| candidate.due_at).min()
         });
         let next = arrivals.chain(parked).min()?;
@@ -135,74 +132,107 @@ impl Call<'_> {
         }
     }
 
+    /// What may be handed out when it is `until`: of each subscription and partition at most `max` waiting ones, unroutable
+    /// ones that the sender knows, and those suspects whose turn it is.
     fn candidates(
-        &self,
-        group: usize,
-        partition: usize,
-        subscriptions: &[usize],
-        max: usize,
-        candidates: &mut Vec<Candidate<Found>>,
-    ) {
-        self.candidates_until(self.now, group, partition, subscriptions, max, candidates);
-    }
-
-    /// What may be handed out of one partition when it is `until`: at most `max` waiting ones of each subscription, one
-    /// suspect, and unroutable ones that the sender knows.
-    fn candidates_until(
         &self,
         until: Timestamp,
         group: usize,
-        partition: usize,
         subscriptions: &[usize],
         max: usize,
-        candidates: &mut Vec<Candidate<Found>>,
-    ) {
-        let part = &self.data.partitions[partition];
-        let is_owned = part.is_owned(group, self.sender);
-        let desks = || subscriptions.iter().filter_map(|index| Some((*index, part.desks[*index].as_ref()?)));
-        let candidate = |index: usize, position, due_at, bytes, key| Candidate {
-            due_at,
-            partition: Partition(partition as u32),
-            position,
-            subscription: number(index),
-            bytes,
-            key,
-        };
-        for (index, desk) in desks() {
-            let knows = |row: &Row| {
-                let name = self.data.names.name(row.message.head.name);
-                self.me().is_some_and(|me| me.knows(name, row.message.head.type_version))
-            };
-            let unroutable = desk.parked.unroutable().filter_map(|position| {
-                let row = desk.parked.get(position)?;
-                let runs = !desk.blocks(row.message.head.lane(), position) && knows(row);
-                runs.then_some((row.parked_at, position))
-            });
-            let waiting = desk.parked.ready().take_while(|(due_at, _)| *due_at <= until);
-            let waiting = waiting.filter(|(_, position)| {
-                let row = desk.parked.get(*position);
-                row.is_some_and(|row| !desk.suspects.blocks(row.message.head.lane(), *position))
-            });
-            for (due_at, position) in unroutable.chain(waiting.filter(|_| is_owned).take(max)) {
-                let bytes = desk.parked.get(position).map_or(0, |row| row.message.bytes().len());
-                candidates.push(candidate(index, position, due_at, bytes, Found::Parked));
+    ) -> Vec<Candidate<Found>> {
+        let (mut candidates, mut found, mut running) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 0..self.data.partitions.len() {
+            let partition = Partition(number as u32);
+            let part = &self.data.partitions[number];
+            let is_owned = part.is_owned(group, self.sender);
+            for index in subscriptions {
+                let Some(desk) = &part.desks[*index] else {
+                    continue;
+                };
+                self.unroutable(desk, *index, partition, &mut candidates);
+                if is_owned {
+                    waiting(desk, *index, partition, until, max, &mut candidates);
+                    self.suspects(part, desk, *index, partition, &mut found);
+                }
+            }
+            if is_owned {
+                running.extend(self.running_suspects(group, part).map(|company| (partition, company)));
             }
         }
-        // All of the group's, paused or not: what runs alone was handed out before the pause.
-        let one_runs_alone = self.data.groups[group]
-            .subscriptions
-            .iter()
-            .any(|index| part.desks[*index].as_ref().is_some_and(|desk| desk.parked.one_runs_alone()));
-        if is_owned && !one_runs_alone {
-            let suspect = desks()
-                .filter_map(|(index, desk)| {
-                    let (position, found) = next_suspect(desk)?;
-                    Some((position, index, found))
-                })
-                .min_by_key(|(position, index, _)| (*position, *index));
-            if let Some((position, index, found)) = suspect {
-                let bytes = bytes_of(part, index, position, found);
-                candidates.push(candidate(index, position, EVER, bytes, found));
+        candidates.extend(suspects(found, &running));
+        candidates
+    }
+
+    /// The suspects that run in a partition, in all of the group's subscriptions, paused or not: what runs was handed out
+    /// before the pause.
+    fn running_suspects(&self, group: usize, part: &Part) -> impl Iterator<Item = Company> {
+        let desks = self.data.groups[group].subscriptions.iter().filter_map(|index| {
+            let desk = part.desks[*index].as_ref()?;
+            Some((*index, desk))
+        });
+        desks.flat_map(move |(index, desk)| {
+            desk.parked.running_suspects().map(move |row| self.company(index, row.crashes))
+        })
+    }
+
+    fn company(&self, index: usize, crashes: u32) -> Company {
+        let attempts_max = self.data.subscriptions[index].as_ref().map_or(1, |one| one.attempts_max);
+        Company::of(crashes, attempts_max)
+    }
+
+    fn unroutable(
+        &self,
+        desk: &Desk,
+        index: usize,
+        partition: Partition,
+        candidates: &mut Vec<Candidate<Found>>,
+    ) {
+        for position in desk.parked.unroutable() {
+            let Some(row) = desk.parked.get(position) else {
+                continue;
+            };
+            let name = self.data.names.name(row.message.head.name);
+            let knows = self.me().is_some_and(|me| me.knows(name, row.message.head.type_version));
+            if knows && !desk.blocks(row.message.head.lane(), position) {
+                candidates.push(parked(row, index, partition, position, row.parked_at));
+            }
+        }
+    }
+
+    /// The suspects of one subscription in one partition that nothing of their lanes stands before: those in the log up to
+    /// the first that is behind a parked one, and the orphaned ones with those behind them in their lanes.
+    fn suspects(
+        &self,
+        part: &Part,
+        desk: &Desk,
+        index: usize,
+        partition: Partition,
+        found: &mut Vec<(Company, Candidate<Found>)>,
+    ) {
+        let in_log =
+            desk.suspects.iter().take_while(|(position, lane)| !desk.parked.blocks(*lane, *position));
+        let company = self.company(index, 0);
+        for (position, _) in in_log.take(SUSPECTS_MAX) {
+            let bytes = part.log.get(position).map_or(0, |(_, bytes)| bytes.len());
+            let subscription = number(index);
+            let key = Found::Suspect;
+            found.push((company, Candidate { due_at: EVER, partition, position, subscription, bytes, key }));
+        }
+        for first in desk.parked.orphaned() {
+            let head = desk.parked.get(first).map(|row| (first, row));
+            let run = head.into_iter().chain(desk.parked.behind(first));
+            let run = run.take_while(|(position, row)| {
+                row.state == State::Orphaned && !desk.suspects.blocks(row.message.head.lane(), *position)
+            });
+            let mut company = Company::Others;
+            for (position, row) in run.take(SUSPECTS_MAX) {
+                // Nothing comes before what it stands behind, and that alone stays alone.
+                company = company.max(self.company(index, row.crashes));
+                if company != Company::Others && position != first {
+                    break;
+                }
+                found.push((company, parked(row, index, partition, position, EVER)));
             }
         }
     }
@@ -303,15 +333,46 @@ impl Call<'_> {
     }
 }
 
-/// The next suspect of a subscription: the first in the log or the first that is parked, whichever is smaller.
-fn next_suspect(desk: &Desk) -> Option<(Position, Found)> {
-    let in_log = desk.suspects.first().map(|(position, _)| (position, Found::Suspect));
-    let parked = desk.parked.orphaned().find(|position| {
-        let row = desk.parked.get(*position);
-        row.is_some_and(|row| !desk.suspects.blocks(row.message.head.lane(), *position))
-    });
-    let parked = parked.map(|position| (position, Found::Parked));
-    in_log.into_iter().chain(parked).min_by_key(|(position, _)| *position)
+/// Waiting messages whose time has come: the first of its lane, and those that follow it there. None is due before the one
+/// it stands behind.
+fn waiting(
+    desk: &Desk,
+    index: usize,
+    partition: Partition,
+    until: Timestamp,
+    max: usize,
+    candidates: &mut Vec<Candidate<Found>>,
+) {
+    let mut left = max;
+    for (_, first) in desk.parked.ready().take_while(|(due_at, _)| *due_at <= until) {
+        if left == 0 {
+            break;
+        }
+        let head = desk.parked.get(first).map(|row| (first, row));
+        let mut due_at = EVER;
+        for (position, row) in head.into_iter().chain(desk.parked.behind(first)).take(1 + RUN_MAX) {
+            let State::Waiting { due_at: own } = row.state else {
+                break;
+            };
+            if left == 0 || own > until || desk.suspects.blocks(row.message.head.lane(), position) {
+                break;
+            }
+            due_at = due_at.max(own);
+            left -= 1;
+            candidates.push(parked(row, index, partition, position, due_at));
+        }
+    }
+}
+
+fn parked(
+    row: &Row,
+    index: usize,
+    partition: Partition,
+    position: Position,
+    due_at: Timestamp,
+) -> Candidate<Found> {
+    let bytes = row.message.bytes().len();
+    Candidate { due_at, partition, position, subscription: number(index), bytes, key: Found::Parked }
 }
 
 /// Takes a suspect out of the log's flow; what lies before it is settled or was never there.
@@ -319,14 +380,4 @@ fn take_suspect(desk: &mut Desk, position: Position, row: Row) {
     desk.cursor.settle(desk.cursor.low().next(), position);
     desk.suspects.remove(position);
     desk.parked.insert(position, row);
-}
-
-fn bytes_of(part: &Part, index: usize, position: Position, found: Found) -> usize {
-    match found {
-        Found::Suspect => part.log.get(position).map_or(0, |(_, bytes)| bytes.len()),
-        Found::Parked => part.desks[index]
-            .as_ref()
-            .and_then(|desk| desk.parked.get(position))
-            .map_or(0, |row| row.message.bytes().len()),
-    }
 }

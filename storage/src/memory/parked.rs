@@ -26,7 +26,7 @@ pub(super) struct Row {
 pub(super) enum State {
     /// It runs when its time has come.
     Waiting { due_at: Timestamp },
-    /// It ran, or may have run, when its process died; it comes alone.
+    /// It ran, or may have run, when its process died: a suspect.
     Orphaned,
     /// An instance has it.
     Running { by: InstanceId, mode: Mode, was: Was },
@@ -41,8 +41,8 @@ pub(super) enum State {
 pub(super) enum Mode {
     /// Together with others.
     Shared,
-    /// As the only suspect of its partition.
-    Alone,
+    /// As a suspect.
+    Suspect,
     /// It runs long and the log flows on.
     Detached,
 }
@@ -86,7 +86,7 @@ impl Row {
     /// Hands it to an instance.
     pub(super) fn hand_out(&mut self, by: InstanceId) {
         let (was, mode) = match self.state {
-            State::Orphaned => (Was::Orphaned, Mode::Alone),
+            State::Orphaned => (Was::Orphaned, Mode::Suspect),
             State::Unroutable => (Was::Unroutable, Mode::Shared),
             State::Waiting { due_at } => (Was::Waiting { due_at }, Mode::Shared),
             State::Running { .. } | State::Dead { .. } => return,
@@ -146,7 +146,8 @@ pub(super) struct Parked {
     // Whatever its place in its lane.
     running: BTreeSet<Position>,
     unroutable: BTreeSet<Position>,
-    alone: usize,
+    // Those that run as suspects.
+    suspects: BTreeSet<Position>,
 }
 
 impl Parked {
@@ -159,7 +160,7 @@ impl Parked {
             orphaned: BTreeSet::new(),
             running: BTreeSet::new(),
             unroutable: BTreeSet::new(),
-            alone: 0,
+            suspects: BTreeSet::new(),
         }
     }
 
@@ -200,9 +201,16 @@ impl Parked {
         self.unroutable.iter().copied()
     }
 
-    /// Whether a message runs that was handed out as the only suspect.
-    pub(super) fn one_runs_alone(&self) -> bool {
-        self.alone > 0
+    /// Rows that run and were handed out as suspects, in order.
+    pub(super) fn running_suspects(&self) -> impl Iterator<Item = &Row> {
+        self.suspects.iter().filter_map(|position| self.rows.get(position))
+    }
+
+    /// What stands behind a row in its lane, in order.
+    pub(super) fn behind(&self, position: Position) -> impl Iterator<Item = (Position, &Row)> {
+        let lane = self.rows.get(&position).and_then(|row| self.lanes.get(&row.message.head.lane()));
+        let behind = lane.into_iter().flat_map(move |lane| lane.range(position.next()..));
+        behind.filter_map(|position| Some((*position, self.rows.get(position)?)))
     }
 
     pub(super) fn insert(&mut self, position: Position, row: Row) {
@@ -244,7 +252,9 @@ impl Parked {
         match state {
             State::Running { mode, .. } => {
                 self.running.insert(position);
-                self.alone += usize::from(mode == Mode::Alone);
+                if mode == Mode::Suspect {
+                    self.suspects.insert(position);
+                }
             }
             State::Unroutable => {
                 self.unroutable.insert(position);
@@ -266,7 +276,9 @@ impl Parked {
         match state {
             State::Running { mode, .. } => {
                 self.running.remove(&position);
-                self.alone -= usize::from(mode == Mode::Alone);
+                if mode == Mode::Suspect {
+                    self.suspects.remove(&position);
+                }
             }
             State::Unroutable => {
                 self.unroutable.remove(&position);
@@ -332,7 +344,12 @@ impl Suspects {
     }
 
     pub(super) fn first(&self) -> Option<(Position, StreamId)> {
-        self.positions.first_key_value().map(|(position, lane)| (*position, *lane))
+        self.iter().next()
+    }
+
+    /// Position and lane of each, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Position, StreamId)> {
+        self.positions.iter().map(|(position, lane)| (*position, *lane))
     }
 
     pub(super) fn insert(&mut self, position: Position, lane: StreamId) {

@@ -173,7 +173,7 @@ CREATE TABLE whizbang_parked (
     lane         BLOB    NOT NULL,
     state        INTEGER NOT NULL, -- 1 waiting, 2 orphaned, 3 unroutable, 4 running, 5 dead
     was          INTEGER NOT NULL, -- running: the state it had before
-    mode         INTEGER NOT NULL, -- running: 0 with others, 1 alone, 2 detached
+    mode         INTEGER NOT NULL, -- running: 0 with others, 1 as a suspect, 2 detached
     behind       INTEGER NOT NULL, -- 1 only while an earlier row of its lane stands before it
     due          INTEGER NOT NULL, -- waiting: when it may run
     attempts     INTEGER NOT NULL,

@@ -1,1 +1,0 @@
-SELECT partition FROM whizbang_parked WHERE instance = ?1 AND state = 4 AND mode = 1;
