@@ -6,7 +6,8 @@
 //! Two things need care. A unit may be refused when its lane is already further on (a conflict): then everything from
 //! that unit on runs again, and what was sent in between is dropped by the pump, which tells it by the *generation*. And
 //! a message may be parked (a retry) when the store has already handed out what follows: until every unit of the lane is
-//! answered, what comes from the log's flow is deferred behind it; from then on the store itself says what must wait.
+//! answered, what comes from the log's flow is deferred behind it; from then on the store itself says what must wait. Parked
+//! work comes in runs of a lane: when one of a run is parked again, those behind it are given back.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -62,7 +63,7 @@ pub(crate) struct LaneKey {
 pub(crate) enum Step {
     /// Give it to its handler.
     Run(Work),
-    /// Send it behind the parked work of its stream.
+    /// Send it behind the parked work of its stream: it is not its turn.
     Defer(Work),
 }
 
@@ -99,6 +100,37 @@ struct Lane {
     unanswered: VecDeque<Work>,
     /// Something of this lane was parked since it was last quiet.
     blocked: bool,
+    /// Where a run of parked work broke off: one of it was parked again, and those behind it are not to be handled.
+    broken_at: Option<Position>,
+}
+
+impl Lane {
+    fn step(&mut self, work: Work) -> Step {
+        let handed = work.handed();
+        let must_wait = if work.is_parked() {
+            // The store hands it out when it is its turn, so the run that begins here is a new one.
+            self.broken_at = self.broken_at.filter(|at| *at < handed.position);
+            self.broken_at.is_some()
+        } else {
+            self.blocked || waits_in_store(&work)
+        };
+        if must_wait { Step::Defer(work) } else { Step::Run(work) }
+    }
+
+    /// Nothing is parked that the store does not know of.
+    fn unblock(&mut self) {
+        (self.blocked, self.broken_at) = (false, None);
+    }
+}
+
+/// The first step of a lane.
+fn first_step(work: Work) -> Step {
+    if waits_in_store(&work) { Step::Defer(work) } else { Step::Run(work) }
+}
+
+/// Whether the store has said that earlier work of the lane is parked.
+fn waits_in_store(work: &Work) -> bool {
+    !work.is_parked() && work.handed().lane == LaneState::Parked
 }
 
 #[derive(Debug)]
@@ -156,11 +188,11 @@ impl Lanes {
     /// Work has come from the pump: it may be next, or wait its turn here.
     pub(crate) fn arrive(&mut self, work: Work) -> Option<Step> {
         if self.lanes.is_empty() {
-            return Some(step(work, false));
+            return Some(first_step(work));
         }
         match self.lanes.get_mut(&work.key()) {
-            None => Some(step(work, false)),
-            Some(lane) if lane.running.is_none() && lane.waiting.is_empty() => Some(step(work, lane.blocked)),
+            None => Some(first_step(work)),
+            Some(lane) if lane.running.is_none() && lane.waiting.is_empty() => Some(lane.step(work)),
             Some(lane) => {
                 lane.waiting.push_back(work);
                 None
@@ -210,6 +242,9 @@ impl Lanes {
         let lane = self.lane(&work);
         let born = lane.born;
         lane.blocked |= parks;
+        if parks && work.is_parked() && lane.broken_at.is_none() {
+            lane.broken_at = Some(work.handed().position);
+        }
         lane.unanswered.push_back(work);
         self.sent.push_back(Sent { key, born, record });
     }
@@ -221,7 +256,7 @@ impl Lanes {
             return None;
         }
         match lane.waiting.pop_front() {
-            Some(work) => Some(step(work, lane.blocked)),
+            Some(work) => Some(lane.step(work)),
             None => {
                 if lane.unanswered.is_empty() {
                     self.lanes.remove(&key);
@@ -265,12 +300,12 @@ impl Lanes {
                 let mut seen = None;
                 lane.waiting
                     .retain(|work| seen.replace(work.handed().position) != Some(work.handed().position));
-                lane.blocked = false;
+                lane.unblock();
                 self.detached.retain(|detached| detached.key != key);
             }
         }
         if lane.unanswered.is_empty() {
-            lane.blocked = false;
+            lane.unblock();
         }
         Some(Answered { key, record, refused })
     }
@@ -318,16 +353,6 @@ impl Lanes {
             self.births += 1;
             Lane { partition, born: self.births, ..Lane::default() }
         })
-    }
-}
-
-/// Parked work is never deferred: the store has handed it out because it is its turn.
-fn step(work: Work, blocked: bool) -> Step {
-    let handed = work.handed();
-    if !work.is_parked() && (blocked || handed.lane == LaneState::Parked) {
-        Step::Defer(work)
-    } else {
-        Step::Run(work)
     }
 }
 
@@ -412,6 +437,30 @@ mod tests {
         let mut lanes = Lanes::default();
         lanes.sent(log("a", 1), true, None);
         assert_eq!(at(lanes.arrive(work("a", 1, Origin::Parked, LaneState::Free))), "run 1");
+    }
+
+    #[test]
+    fn when_one_of_a_run_is_parked_again_those_behind_it_are_given_back() {
+        let parked = |position| work("a", position, Origin::Parked, LaneState::Free);
+        let mut lanes = Lanes::default();
+        lanes.running(parked(1), oneshot::channel().0);
+        assert_eq!(at(lanes.arrive(parked(2))), "nothing");
+        assert_eq!(at(lanes.arrive(parked(3))), "nothing");
+        let first = lanes.finished(key("a")).unwrap();
+        lanes.sent(first, true, None);
+        for step in ["defer 2", "defer 3"] {
+            let next = lanes.next(key("a"));
+            let Some(Step::Defer(work)) = next else { panic!("{step}, not {next:?}") };
+            lanes.sent(work, true, None);
+        }
+        // The first comes again before the store has answered the others.
+        lanes.answered(Outcome::Settled);
+        assert_eq!(at(lanes.arrive(parked(1))), "run 1");
+        lanes.sent(parked(1), false, None);
+        for _ in 0..3 {
+            lanes.answered(Outcome::Settled);
+        }
+        assert_eq!(at(lanes.arrive(parked(2))), "run 2");
     }
 
     #[test]

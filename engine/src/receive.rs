@@ -348,7 +348,8 @@ where
         match step {
             Step::Defer(work) => {
                 let key = work.key();
-                self.settle(work, How::Defer, "", None).await?;
+                let how = if work.is_parked() { How::Release } else { How::Defer };
+                self.settle(work, how, "", None).await?;
                 Ok(key)
             }
             Step::Run(work) => self.begin(work).await,
@@ -597,7 +598,7 @@ fn again(options: &ReceptorOptions, attempt: u32) -> How {
 fn log(head: &UnitHead, text: &str) {
     let Position(position) = head.delivery.position;
     match head.how {
-        How::Done | How::Defer => {}
+        How::Done | How::Defer | How::Release => {}
         How::Detach => tracing::debug!(position, partition = %head.delivery.partition, "receive: runs long"),
         how => {
             let (word, attempt) = (how.word(), head.delivery.attempt);

@@ -62,6 +62,7 @@ pub(crate) enum How {
     Dead { reason: DeadReason },
     Detach,
     Defer,
+    Release,
     Unroutable,
 }
 
@@ -73,6 +74,7 @@ impl How {
             Self::Dead { reason } => Settle::Dead { reason, error },
             Self::Detach => Settle::Detach,
             Self::Defer => Settle::Defer,
+            Self::Release => Settle::Release,
             Self::Unroutable => Settle::Unroutable,
         }
     }
@@ -90,6 +92,7 @@ impl How {
             Self::Dead { .. } => "dead",
             Self::Detach => "detach",
             Self::Defer => "defer",
+            Self::Release => "release",
             Self::Unroutable => "unroutable",
         }
     }
