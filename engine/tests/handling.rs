@@ -108,6 +108,27 @@ async fn a_failed_message_comes_again_and_its_stream_waits_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_waited_for_a_retry_catches_up_in_runs() {
+    const BEHIND: u32 = 2_000;
+    let (engine, log, _) = start(Options::default()).await;
+    let mut publisher = engine.publisher().unwrap();
+    let mut last = publisher.send(job("a", 1, What::FailTimes(2))).await.unwrap();
+    for number in 2..=BEHIND {
+        let what = if number % 400 == 0 { What::FailTimes(1) } else { What::Succeed };
+        last = publisher.send(job("a", number, what)).await.unwrap();
+    }
+    let last = engine.stored(last).await.unwrap();
+    let stored = engine.health().exchanges;
+    within("the last", last.handled()).await.unwrap();
+    let order: Vec<u32> = log.lock().iter().map(|(_, number, _)| *number).collect();
+    assert_eq!(order, (1..=BEHIND).collect::<Vec<_>>());
+    // Looking for the last one, again and again, takes no exchanges; a message at a time would take 2,000.
+    let exchanges = engine.health().exchanges - stored;
+    assert!(exchanges < 200, "{exchanges} exchanges");
+    engine.stop(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_never_succeeds_is_a_dead_letter_and_its_stream_goes_on() {
     let (engine, log, begun) = start(Options::default()).await;
     let doomed = engine.send(job("a", 1, What::FailTimes(99))).await.unwrap();
