@@ -17,6 +17,7 @@
 //! | connect | [`Cluster::url`], [`Cluster::tcp_url`], [`Cluster::port`] |
 //! | see what clients do when it goes away | [`Cluster::stop`], [`Cluster::crash`], [`Cluster::kill`], [`Cluster::start_again`] |
 //! | look like the old server after a failover | [`Cluster::refuse_writes`], [`Cluster::accept_writes`] |
+//! | cut connections at a chosen byte, lose answers, count round trips | [`Proxy`] |
 //! | know why it did not start | [`ClusterError`], [`Cluster::log`] |
 //!
 //! The server listens on a Unix socket in its directory and on a free port of the loopback address, and trusts everybody
@@ -30,9 +31,12 @@ mod account;
 mod binaries;
 mod cluster;
 mod error;
+mod frames;
 mod options;
+mod proxy;
 mod watchdog;
 
 pub use cluster::Cluster;
 pub use error::ClusterError;
 pub use options::{Options, ServerTls};
+pub use proxy::{Direction, Fault, Flow, Proxy, Traffic};
