@@ -8,8 +8,8 @@ use whizbang_storage::{
 use crate::dedup;
 use crate::error::Stop;
 use crate::exchange::Exchange;
-use crate::record;
 use crate::segment::{Pending, Source};
+use whizbang_storage::record;
 
 impl<'b> Exchange<'_, 'b> {
     pub(crate) fn append(&mut self, append: &'b Append<'b>) -> Result<AppendAnswer, Stop> {

@@ -6,7 +6,7 @@ use whizbang_storage::{Append, InstanceId, Partition, Position, StreamId, Timest
 
 use crate::error::Stop;
 use crate::exchange::Exchange;
-use crate::record::{self, Record, fallback_id};
+use whizbang_storage::record::{self, Record, fallback_id};
 
 /// Arrivals are written into the log when so many bytes of them have come together, so that many large ones need little memory.
 const COPIED_BYTES: usize = 1 << 20;

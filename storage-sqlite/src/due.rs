@@ -13,7 +13,7 @@ use crate::error::Stop;
 use crate::exchange::Exchange;
 use crate::log::Span;
 use crate::parked::{Mode, Parked, Standing};
-use crate::record::{Placed, Record, fallback_id};
+use whizbang_storage::record::{Placed, Record, fallback_id};
 
 /// What was picked: a parked row, running under the sender.
 #[derive(Debug, Clone, Copy)]

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use rusqlite::Transaction;
+use whizbang_storage::record;
 use whizbang_storage::{Append, Clock, Limits, Partition, Service, SystemClock, Timestamp, refuse};
 
 use crate::error::Stop;
-use crate::{EnqueueError, Enqueued, SqliteOptions, dedup, record, schema};
+use crate::{EnqueueError, Enqueued, SqliteOptions, dedup, schema};
 
 /// Enqueues a message for a service inside a transaction of your own, on your own connection to the same file: it arrives
 /// when the transaction commits, and never was there when it rolls back.

@@ -36,7 +36,6 @@ mod options;
 mod parked;
 mod read;
 mod reader;
-mod record;
 mod schema;
 mod segment;
 mod settle;

@@ -8,9 +8,9 @@ use whizbang_storage::{Condition, Partition, Position, Version};
 
 use crate::error::Stop;
 use crate::exchange::Exchange;
-use crate::record::{Record, fallback_id};
 use crate::segment::{Placed, Segments};
 use crate::state::position_of;
+use whizbang_storage::record::{Record, fallback_id};
 
 /// A message where it stands in a partition.
 pub(crate) struct Found<'r> {

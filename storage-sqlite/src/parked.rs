@@ -6,7 +6,7 @@ use whizbang_storage::{DeadReason, InstanceId, OnDead, Partition, Position, Stre
 use crate::error::Stop;
 use crate::exchange::Exchange;
 use crate::log::Copied;
-use crate::record::{Record, fallback_id};
+use whizbang_storage::record::{Record, fallback_id};
 
 /// A parked message without its record.
 #[derive(Debug, Clone)]

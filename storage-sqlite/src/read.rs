@@ -8,7 +8,7 @@ use whizbang_storage::{LaneState, Origin, Partition, Position, Read, ReadAnswer,
 use crate::error::Stop;
 use crate::exchange::Exchange;
 use crate::log::Span;
-use crate::record::Placed;
+use whizbang_storage::record::Placed;
 
 impl Exchange<'_, '_> {
     pub(crate) fn read(&mut self, read: &Read) -> Result<ReadAnswer, Stop> {

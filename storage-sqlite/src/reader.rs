@@ -17,10 +17,10 @@ use crate::block::{self, BLOCK, Head, block_of};
 use crate::dedup;
 use crate::error::{Stop, breaks_connection};
 use crate::options::{Access, Place, steady_plans};
-use crate::record::{Placed, Record, fallback_id};
 use crate::schema::Agreed;
 use crate::segment::{self, Segments};
 use crate::state::{place, position_of};
+use whizbang_storage::record::{Placed, Record, fallback_id};
 
 /// The reading side of a [`SqliteStore`](crate::SqliteStore). Clones share one connection and its thread, which starts with the
 /// first question and ends with the last clone.

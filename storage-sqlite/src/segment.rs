@@ -13,7 +13,7 @@ use whizbang_storage::Append;
 
 use crate::error::Stop;
 use crate::exchange::Exchange;
-use crate::record;
+use whizbang_storage::record;
 
 /// A segment is closed when it has reached so many bytes.
 const SEGMENT_BYTES: usize = 64 << 10;

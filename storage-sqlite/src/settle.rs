@@ -9,7 +9,7 @@ use whizbang_storage::{
 use crate::error::Stop;
 use crate::exchange::Exchange;
 use crate::parked::{Mode, Parked, Standing};
-use crate::record::{Record, fallback_id};
+use whizbang_storage::record::{Record, fallback_id};
 
 /// Where a delivery stands that may be settled.
 enum Stands {

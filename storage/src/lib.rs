@@ -29,6 +29,7 @@ pub mod membership;
 mod memory;
 mod page;
 pub mod pick;
+pub mod record;
 pub mod refuse;
 mod settings;
 mod store;

@@ -1,8 +1,8 @@
-//! A message as bytes: the one form in which log, events, arrivals and parked work hold it.
+//! A message as bytes: the one form in which databases hold it, in log, events, arrivals and parked work alike.
 
 use core::num::NonZeroU128;
 
-use whizbang_storage::{
+use crate::{
     Append, Condition, ContentType, CorrelationId, Epoch, Handed, LaneState, MessageId, MessageKind, Origin,
     Partition, Position, StreamId, SubscriptionId, Version,
 };
@@ -18,36 +18,61 @@ const EVENT: u8 = 8;
 const FIXED: usize = 24;
 
 /// A message without its place in the log.
+///
+/// ```
+/// # use whizbang_storage::record::{Record, fallback_id};
+/// let nonsense = Record::read(b"no record", fallback_id(7));
+/// assert_eq!(nonsense.condition, whizbang_storage::Condition::Damaged);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Record<'r> {
-    pub(crate) id: MessageId,
-    pub(crate) stream: Option<StreamId>,
-    pub(crate) kind: MessageKind,
-    pub(crate) type_name: &'r str,
-    pub(crate) type_version: u16,
-    pub(crate) content_type: ContentType,
-    pub(crate) payload: &'r [u8],
-    pub(crate) metadata: &'r [u8],
-    pub(crate) correlation: CorrelationId,
-    pub(crate) causation: Option<MessageId>,
-    pub(crate) condition: Condition,
+pub struct Record<'r> {
+    /// The message's id.
+    pub id: MessageId,
+    /// Its stream, if it has one.
+    pub stream: Option<StreamId>,
+    /// Command or event.
+    pub kind: MessageKind,
+    /// The wire name of its type.
+    pub type_name: &'r str,
+    /// The version of its type.
+    pub type_version: u16,
+    /// How the payload is encoded.
+    pub content_type: ContentType,
+    /// The payload.
+    pub payload: &'r [u8],
+    /// Headers and trace context, encoded.
+    pub metadata: &'r [u8],
+    /// The conversation.
+    pub correlation: CorrelationId,
+    /// The message whose handler emitted this one.
+    pub causation: Option<MessageId>,
+    /// Whether it could be read.
+    pub condition: Condition,
 }
 
 /// Where a message stands and whom it is handed to: what [`Record::handed`] adds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Placed {
-    pub(crate) version: Option<Version>,
-    pub(crate) subscription: SubscriptionId,
-    pub(crate) partition: Partition,
-    pub(crate) position: Position,
-    pub(crate) epoch: Epoch,
-    pub(crate) attempt: u32,
-    pub(crate) origin: Origin,
-    pub(crate) lane: LaneState,
+pub struct Placed {
+    /// Its version in its stream, if it is an event of one.
+    pub version: Option<Version>,
+    /// Whom it is handed to.
+    pub subscription: SubscriptionId,
+    /// Its partition.
+    pub partition: Partition,
+    /// Its position there.
+    pub position: Position,
+    /// The epoch to settle it under.
+    pub epoch: Epoch,
+    /// The attempt.
+    pub attempt: u32,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Whether its stream may go on with it.
+    pub lane: LaneState,
 }
 
 /// Appends a message to `out` as a record.
-pub(crate) fn encode(append: &Append<'_>, out: &mut Vec<u8>) {
+pub fn encode(append: &Append<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     let correlates = append.correlation != CorrelationId::from(append.id);
     let flags = if append.stream.is_some() { STREAM } else { 0 }
@@ -79,7 +104,7 @@ pub(crate) fn encode(append: &Append<'_>, out: &mut Vec<u8>) {
 
 impl<'r> Record<'r> {
     /// Reads a record; what cannot be read is a damaged one, under its id if that much is left, else under `fallback`.
-    pub(crate) fn read(bytes: &'r [u8], fallback: MessageId) -> Self {
+    pub fn read(bytes: &'r [u8], fallback: MessageId) -> Self {
         decode(bytes).unwrap_or_else(|| Self::damaged(bytes, fallback))
     }
 
@@ -102,17 +127,17 @@ impl<'r> Record<'r> {
     }
 
     /// Payload and metadata bytes.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.payload.len() + self.metadata.len()
     }
 
     /// What orders it.
-    pub(crate) fn lane(&self) -> StreamId {
+    pub fn lane(&self) -> StreamId {
         self.stream.unwrap_or_else(|| self.id.into())
     }
 
     /// The message as it is handed out.
-    pub(crate) fn handed(&self, placed: &Placed) -> Handed<'r> {
+    pub fn handed(&self, placed: &Placed) -> Handed<'r> {
         Handed {
             id: self.id,
             stream: self.stream,
@@ -138,7 +163,7 @@ impl<'r> Record<'r> {
 }
 
 /// The id under which a message is handed out whose own cannot be read.
-pub(crate) fn fallback_id(place: i64) -> MessageId {
+pub fn fallback_id(place: i64) -> MessageId {
     MessageId::from_bits(NonZeroU128::new(u128::from(place.unsigned_abs())).unwrap_or(NonZeroU128::MIN))
 }
 
@@ -205,7 +230,7 @@ fn pull_length(rest: &mut &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use whizbang_storage::HandOut;
+    use crate::HandOut;
 
     use super::*;
 
