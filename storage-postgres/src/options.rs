@@ -91,7 +91,8 @@ pub enum RemotePlaintext {
 /// Whether instances tell each other at once that there is work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Notifications {
-    /// Yes, with `LISTEN` on one more connection. They are hints: what a pooler swallows is found by the next heartbeat.
+    /// Yes, with `LISTEN` on the connection that is there anyway. They are hints: what a pooler swallows is found by the next
+    /// heartbeat.
     #[default]
     On,
     /// No: work from elsewhere waits for the next heartbeat, at most a third of the time to live.
