@@ -129,7 +129,7 @@ impl Context<'_> {
     /// An async receptor is cancelled by itself, at an `.await`; this is for loops that compute.
     pub fn is_cancelled(&self) -> bool {
         let told = self.cancellation().is_some_and(Cancellation::is_cancelled);
-        told || self.deadline().is_some_and(|deadline| Instant::now() >= deadline)
+        told || self.deadline().is_some_and(|deadline| crate::host::now() >= deadline)
     }
 
     /// Waits until the engine wants the handler to stop; for ever in a direct call. The deadline is not waited for: a

@@ -13,6 +13,7 @@ use crate::assemble::{Assembled, Source};
 use crate::conflicts::Conflicts;
 use crate::flows::Flows;
 use crate::handout::{Handout, worker_of};
+use crate::host;
 use crate::lanes::Outcome;
 use crate::replies::Refused;
 use crate::settle::{How, UnitHead};
@@ -164,7 +165,7 @@ impl Delivering<'_> {
                 }
                 ReadAnswer::Paused => self.flows.pause(read.subscription),
                 // The next heartbeat's answer says whose it is.
-                ReadAnswer::Fenced => self.agenda.hinted(Instant::now()),
+                ReadAnswer::Fenced => self.agenda.hinted(host::now()),
             }
         }
     }
@@ -206,7 +207,7 @@ impl Delivering<'_> {
         for tracked in parts.tracked {
             let answered = tracked.unit.and_then(|unit| answer.units.get(unit));
             let outcome = answered.map_or(Outcome::NotTried, outcome);
-            if outcome.sets_back() {
+            if outcome.sets_back() && !host::is_planted("sends-what-was-set-back") {
                 self.conflicts.set_back(&tracked.head);
             }
             // A detached handler still runs; it is counted when it ends.
@@ -226,6 +227,9 @@ impl Delivering<'_> {
 /// What a unit's answer means for its lane.
 fn outcome(answered: &UnitAnswer) -> Outcome {
     match answered {
+        UnitAnswer::ProjectionConflict { .. } if host::is_planted("takes-a-conflict-for-done") => {
+            Outcome::Settled
+        }
         UnitAnswer::Applied { .. } => Outcome::Settled,
         UnitAnswer::StreamConflict { .. } | UnitAnswer::ProjectionConflict { .. } => Outcome::Conflict,
         UnitAnswer::Skipped => Outcome::NotTried,

@@ -1,17 +1,18 @@
 //! The engine: what a service holds.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
-use whizbang_lockfree::{ConfigError, Doorbell, NoSink, RingsConfig, rings};
+use whizbang_lockfree::{ConfigError, NoSink, RingsConfig, rings};
 use whizbang_storage::{Service, StoreError, WorkStore};
 
 use crate::agenda::later;
 use crate::context::Context;
 use crate::dispatch::{Dispatcher, HasOneReceptorIn};
 use crate::failure::Failure;
+use crate::host;
 use crate::intake::{Header, PlainSink};
 use crate::options::{OptionError, Options};
 use crate::projection::{Loader, Projections};
@@ -91,7 +92,7 @@ pub(crate) struct Inner<D> {
 impl<D> Drop for Inner<D> {
     fn drop(&mut self) {
         self.shared.intake.close();
-        self.shared.order_stop(StopTimes::at_once(Instant::now()), None);
+        self.shared.order_stop(StopTimes::at_once(host::now()), None);
     }
 }
 
@@ -166,20 +167,58 @@ impl<D: Dispatcher, S: WorkStore> Builder<D, S> {
     /// # Cancel safety
     /// A start that is dropped may have joined the service; it is taken for dead after the time to live.
     pub async fn start(self) -> Result<Engine<D>, StartError> {
-        let Self { dispatcher, storage: mut store, options } = self;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let has_timer = std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok();
         if !has_timer {
             return Err(StartError::NoTimer);
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let Parts { engine, pump, joined, workers, herald } = self.parts(cores)?;
+        start_thread(pump)?;
+        joined.await.map_err(|_| StartError::PumpEnded)??;
+        for worker in workers {
+            runtime.spawn(receive::work(worker));
+        }
+        runtime.spawn(herald.run());
+        Ok(engine)
+    }
+
+    /// Starts the engine as futures that the caller polls, on a simulated thread. See [`simulation`](crate::simulation).
+    #[cfg(feature = "simulation")]
+    #[doc(hidden)]
+    pub async fn start_in(
+        self,
+        spawn: crate::simulation::Spawn<'_>,
+        gauges: &crate::simulation::Gauges,
+    ) -> Result<Engine<D>, StartError> {
+        use crate::simulation::Part;
+        let Parts { engine, pump, joined, workers, herald } = self.parts(1)?;
+        let (watched, notify) = (Arc::clone(&pump.shared), Arc::clone(&pump.ends.herald));
+        let pump = async move {
+            run_pump(pump).await;
+            watched.ended(Stopped { cancelled: 0, all_durable: true });
+            notify.notify_one();
+        };
+        spawn(Part::Pump, Box::pin(pump));
+        joined.await.map_err(|_| StartError::PumpEnded)??;
+        for mut worker in workers {
+            worker.gauges = gauges.clone();
+            spawn(Part::Worker(worker.number), Box::pin(receive::work(worker)));
+        }
+        spawn(Part::Herald, Box::pin(herald.run()));
+        Ok(engine)
+    }
+
+    /// Everything that an engine consists of; nothing of it runs yet.
+    fn parts(self, cores: usize) -> Result<Parts<D, S>, StartError> {
+        let Self { dispatcher, storage: mut store, options } = self;
         let Service { limits, partitions, time_to_live, .. } = *store.service();
         let mut options = options.resolve(cores, time_to_live)?;
         if options.group.is_none() {
             options.workers = 0;
         }
 
-        let bell = Doorbell::new();
+        let bell = host::bell();
         let ring_bytes = options.ring_bytes;
         let config =
             RingsConfig { stripes: options.stripes, publishers_max: options.publishers_max, ring_bytes };
@@ -219,61 +258,55 @@ impl<D: Dispatcher, S: WorkStore> Builder<D, S> {
                 unit_bytes_max,
                 handlers_max: options.handlers_max,
                 detach_after: options.detach_after,
+                #[cfg(feature = "simulation")]
+                gauges: crate::simulation::Gauges::default(),
             });
         }
-        let herald = Arc::new(Notify::new());
-        let (intake_herald, settle_herald) = (intake.herald(), settled.herald());
-
+        let notify = Arc::new(Notify::new());
+        let herald = Herald {
+            notify: Arc::clone(&notify),
+            intake: intake.herald(),
+            settled: settled.herald(),
+            watched: Arc::downgrade(&shared),
+        };
         let profile =
             Profile { group: options.group.clone(), subscriptions: D::SUBSCRIPTIONS, types: D::TYPES };
-        let ends = Ends { intake, settled, workers: to_workers, herald: Arc::clone(&herald) };
-        let joined = start_pump(store, Arc::clone(&shared), profile, options, ends)?;
-        joined.await.map_err(|_| StartError::PumpEnded)??;
-
-        for worker in workers {
-            runtime.spawn(receive::work(worker));
-        }
-        let watched = Arc::downgrade(&shared);
-        runtime.spawn(async move {
-            // Woken by the pump when the next exchange is under way; walks the waiters in its stead.
-            loop {
-                herald.notified().await;
-                intake_herald.wake();
-                settle_herald.wake();
-                let state = watched.upgrade().map(|shared| shared.with_health(|health| health.state));
-                if state.is_none_or(|state| matches!(state, State::Stopped | State::Failed)) {
-                    break;
-                }
-            }
-        });
+        let ends = Ends { intake, settled, workers: to_workers, herald: notify };
+        let (tell, joined) = oneshot::channel();
+        let pump = PumpParts { store, shared: Arc::clone(&shared), profile, options, ends, tell };
         let inner = Inner { dispatcher, shared, loader, units: Mutex::new(Vec::new()), unit_bytes_max };
-        Ok(Engine { inner: Arc::new(inner) })
+        Ok(Parts { engine: Engine { inner: Arc::new(inner) }, pump, joined, workers, herald })
     }
 }
 
-/// Starts the pump's thread; what comes back says whether it has joined.
-fn start_pump<S: WorkStore>(
+/// An engine that does not run yet.
+struct Parts<D, S> {
+    engine: Engine<D>,
+    pump: PumpParts<S>,
+    joined: oneshot::Receiver<Result<(), StoreError>>,
+    workers: Vec<Worker<D>>,
+    herald: Herald,
+}
+
+/// What a pump is made of, on the thread that it runs on.
+struct PumpParts<S> {
     store: S,
     shared: Arc<Shared>,
     profile: Profile,
     options: Options,
     ends: Ends,
-) -> Result<oneshot::Receiver<Result<(), StoreError>>, std::io::Error> {
-    let (tell, joined) = oneshot::channel();
+    /// Is told whether it has joined.
+    tell: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// Starts the pump's thread.
+fn start_thread<S: WorkStore>(parts: PumpParts<S>) -> Result<(), std::io::Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let herald = Arc::clone(&ends.herald);
+    let (watched, herald) = (Arc::clone(&parts.shared), Arc::clone(&parts.ends.herald));
     let body = move || {
-        let watched = Arc::clone(&shared);
-        let run = async move {
-            let mut pump = Pump::new(store, shared, profile, options, ends);
-            let result = pump.join().await;
-            let is_joined = result.is_ok();
-            let is_awaited = tell.send(result).is_ok();
-            if is_joined && is_awaited {
-                pump.run().await;
-            }
-        };
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(run)));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            runtime.block_on(run_pump(parts));
+        }));
         if ended.is_err() {
             watched.with_health(|health| health.state = State::Failed);
         }
@@ -286,7 +319,41 @@ fn start_pump<S: WorkStore>(
         }
     };
     std::thread::Builder::new().name("whizbang-pump".to_owned()).spawn(body)?;
-    Ok(joined)
+    Ok(())
+}
+
+/// Joins the service and turns until the engine is stopped.
+async fn run_pump<S: WorkStore>(parts: PumpParts<S>) {
+    let PumpParts { store, shared, profile, options, ends, tell } = parts;
+    let mut pump = Pump::new(store, shared, profile, options, ends);
+    let result = pump.join().await;
+    let is_joined = result.is_ok();
+    let is_awaited = tell.send(result).is_ok();
+    if is_joined && is_awaited {
+        pump.run().await;
+    }
+}
+
+/// Woken by the pump when the next exchange is under way; walks the waiters in its stead.
+struct Herald {
+    notify: Arc<Notify>,
+    intake: whizbang_lockfree::Herald,
+    settled: whizbang_lockfree::Herald,
+    watched: Weak<Shared>,
+}
+
+impl Herald {
+    async fn run(self) {
+        loop {
+            self.notify.notified().await;
+            self.intake.wake();
+            self.settled.wake();
+            let state = self.watched.upgrade().map(|shared| shared.with_health(|health| health.state));
+            if state.is_none_or(|state| matches!(state, State::Stopped | State::Failed)) {
+                break;
+            }
+        }
+    }
 }
 
 /// When an [`Engine::invoke_with`] returns.
@@ -403,7 +470,7 @@ impl<D: Dispatcher> Engine<D> {
     pub async fn stop(&self, deadline: Duration) -> Stopped {
         self.inner.shared.intake.close();
         let (done, stopped) = oneshot::channel();
-        let deadline = later(Instant::now(), deadline);
+        let deadline = later(host::now(), deadline);
         self.inner.shared.order_stop(StopTimes { deadline, give_up_at: deadline }, Some(done));
         stopped.await.unwrap_or(Stopped { cancelled: 0, all_durable: false })
     }

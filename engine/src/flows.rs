@@ -9,6 +9,7 @@ use whizbang_storage::{
     Epoch, Limit, MembershipAnswer, Owned, Partition, Position, Read, Settled, SubscriptionId,
 };
 
+use crate::host::is_planted;
 use crate::ranges::Ranges;
 
 /// The owned partitions, and within each a flow per subscription.
@@ -349,8 +350,8 @@ impl Flows {
             && held.epoch == read.epoch
         {
             let flow = &mut held.flows[index];
-            flow.full = through <= read.after;
-            flow.place = flow.place.max(through);
+            flow.full = through <= read.after && !is_planted("spins-at-a-full-window");
+            flow.place = flow.place.max(if is_planted("reads-on-at-the-head") { held.head } else { through });
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use whizbang_storage::{Handed, LaneState, Origin, Partition, Position, StreamId};
 
 use crate::handout::Handout;
+use crate::host::{Hashing, is_planted};
 
 /// One message for one subscription, still lying where it came in.
 #[derive(Debug, Clone)]
@@ -112,7 +113,7 @@ impl Lane {
             self.broken_at = self.broken_at.filter(|at| *at < handed.position);
             self.broken_at.is_some()
         } else {
-            self.blocked || waits_in_store(&work)
+            (self.blocked && !is_planted("runs-past-a-retry")) || waits_in_store(&work)
         };
         if must_wait { Step::Defer(work) } else { Step::Run(work) }
     }
@@ -171,7 +172,7 @@ struct Detached {
 /// The lanes of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
-    lanes: HashMap<LaneKey, Lane>,
+    lanes: HashMap<LaneKey, Lane, Hashing>,
     detached: Vec<Detached>,
     /// The lane of each unit that was sent and not answered, in the order of sending.
     sent: VecDeque<Sent>,
@@ -210,7 +211,7 @@ impl Lanes {
     /// A waiting handler has finished; its work comes back, or `None` when its lane was set back or is gone.
     pub(crate) fn finished(&mut self, key: LaneKey) -> Option<Work> {
         let running = self.lanes.get_mut(&key)?.running.take()?;
-        (!running.stale).then_some(running.work)
+        (!running.stale || is_planted("uses-a-stale-handler")).then_some(running.work)
     }
 
     /// A waiting handler runs long: it goes on beside its lane, until [`finished_detached`](Self::finished_detached).
@@ -242,7 +243,7 @@ impl Lanes {
         let lane = self.lane(&work);
         let born = lane.born;
         lane.blocked |= parks;
-        if parks && work.is_parked() && lane.broken_at.is_none() {
+        if parks && work.is_parked() && lane.broken_at.is_none() && !is_planted("goes-on-in-a-broken-run") {
             lane.broken_at = Some(work.handed().position);
         }
         lane.unanswered.push_back(work);
@@ -269,7 +270,7 @@ impl Lanes {
     /// The store has answered the oldest unit that was sent; `None` when none was.
     pub(crate) fn answered(&mut self, outcome: Outcome) -> Option<Answered> {
         let Sent { key, born, record } = self.sent.pop_front()?;
-        if outcome.sets_back() {
+        if outcome.sets_back() && !is_planted("keeps-its-generation") {
             self.generation += 1;
         }
         let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.born == born) else {
@@ -344,6 +345,12 @@ impl Lanes {
     pub(crate) fn is_busy(&self, wanted: impl Fn(Partition) -> bool) -> bool {
         let beside = self.detached.iter().any(|detached| wanted(detached.work.handed().partition));
         beside || self.lanes.values().any(|lane| wanted(lane.partition))
+    }
+
+    /// How much is remembered: lanes, handlers beside theirs, units without an answer.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn held(&self) -> usize {
+        self.lanes.len() + self.detached.len() + self.sent.len()
     }
 
     fn lane(&mut self, work: &Work) -> &mut Lane {

@@ -122,6 +122,11 @@ mod operate;
 mod reader;
 mod shared;
 
+mod host;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
+
 pub use context::{Cancel, Cancellation, Context};
 pub use dispatch::{Dispatcher, HasOneReceptorIn, PlainReceptor, Receptor, ReceptorOptions};
 pub use engine::{Builder, Durability, Engine, InvokeError, NoStorage, StartError};

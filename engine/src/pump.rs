@@ -23,6 +23,7 @@ use crate::exchange::{Exchange, Exchanged, Patience};
 use crate::flows::{Change, Flows};
 use crate::handout::{Handout, Handouts, worker_of};
 use crate::handover::HandOver;
+use crate::host;
 use crate::intake::{Header, PlainSink};
 use crate::operate::Order;
 use crate::options::Options;
@@ -135,7 +136,7 @@ impl<S: WorkStore> Pump<S> {
             profile,
             arenas: ArenaPool::new(2, 1 << 20),
             answer: Answer::default(),
-            agenda: Agenda::new(heartbeat_every, Instant::now()),
+            agenda: Agenda::new(heartbeat_every, host::now()),
             flows: Flows::default(),
             handouts: Handouts::default(),
             hand_over: HandOver::default(),
@@ -175,7 +176,7 @@ impl<S: WorkStore> Pump<S> {
     }
 
     async fn turn(&mut self) -> Turn {
-        let now = Instant::now();
+        let now = host::now();
         self.follow_orders(now);
         self.gather_done(now);
         let is_handing_out = self.stopping.is_none() && self.profile.group.is_some();
@@ -256,7 +257,7 @@ impl<S: WorkStore> Pump<S> {
             housekeeping: plan.housekeeping,
         };
 
-        let began = Instant::now();
+        let began = host::now();
         let stop_at = self.stopping.as_ref().map(|stopping| stopping.give_up_at);
         let shared = &self.shared;
         let mut give_up_at = stop_at;
@@ -275,11 +276,11 @@ impl<S: WorkStore> Pump<S> {
                 if give_up_at.is_none() {
                     give_up_at = shared.gives_up_at();
                 }
-                if give_up_at.is_some_and(|at| Instant::now() >= at) {
+                if give_up_at.is_some_and(|at| host::now() >= at) {
                     return Patience::Over;
                 }
-                let until = Instant::now()
-                    + give_up_at.map_or(wait, |at| wait.min(at.saturating_duration_since(Instant::now())));
+                let until = host::now()
+                    + give_up_at.map_or(wait, |at| wait.min(at.saturating_duration_since(host::now())));
                 tokio::time::sleep_until(until.into()).await;
                 Patience::TryAgain
             })
@@ -297,7 +298,9 @@ impl<S: WorkStore> Pump<S> {
             Exchanged::Evicted => {}
             Exchanged::TooLarge => {
                 let (units, appends) = (parts.units.len(), parts.appends.len());
-                self.flows.put_back(parts.settled);
+                if !host::is_planted("forgets-what-was-too-large") {
+                    self.flows.put_back(parts.settled);
+                }
                 return self.take_less(units, appends);
             }
             Exchanged::GivenUp => return Turn::End { all_durable: false },
@@ -337,7 +340,11 @@ impl<S: WorkStore> Pump<S> {
         self.agenda.settled(positions + counted.settled);
         let Answer { due, moved, removed, .. } = &self.answer;
         self.agenda.answered(&plan, now, due.len(), moved.len(), *removed);
-        self.shared.exchanged(batch_len, began.elapsed(), self.flows.in_flight());
+        self.shared.exchanged(
+            batch_len,
+            host::now().saturating_duration_since(began),
+            self.flows.in_flight(),
+        );
         self.give_out(counted.handout);
         self.after(plan, released, now);
         if leave {
@@ -392,6 +399,9 @@ impl<S: WorkStore> Pump<S> {
             }
         }
         self.handouts.sent(handout);
+        if host::is_planted("wakes-nobody") {
+            return;
+        }
         if self.intake.is_empty() && self.settled.is_empty() {
             self.intake.wake();
             self.settled.wake();
@@ -424,7 +434,7 @@ impl<S: WorkStore> Pump<S> {
     /// Brings the partitions in line with what the store says is owned.
     fn take_note(&mut self, membership: &MembershipAnswer) {
         let (workers, hand_over, agenda) = (&self.workers, &mut self.hand_over, &mut self.agenda);
-        self.flows.owned(membership, Instant::now(), |change| match change {
+        self.flows.owned(membership, host::now(), |change| match change {
             Change::Gained(partition) => {
                 tracing::debug!(%partition, "gained");
                 // Its last owner may have left suspects, or parked work that is due.
@@ -435,7 +445,9 @@ impl<S: WorkStore> Pump<S> {
                 tracing::debug!(%partition, "given away");
                 hand_over.gone(partition);
                 let worker = &workers[worker_of(partition, workers.len())];
-                let _ = worker.send(ToWorker::Forget(partition, epoch));
+                if !host::is_planted("keeps-what-was-given-away") {
+                    let _ = worker.send(ToWorker::Forget(partition, epoch));
+                }
             }
         });
         self.shared.with_health(|health| health.partitions_owned = membership.owned.len());
@@ -469,7 +481,7 @@ impl<S: WorkStore> Pump<S> {
     async fn rejoin(&mut self) {
         tracing::warn!("evicted: joining again under a new id");
         self.incarnation += 1;
-        for worker in &self.workers {
+        for worker in self.workers.iter().filter(|_| !host::is_planted("keeps-a-rebirth-to-itself")) {
             let _ = worker.send(ToWorker::Reborn { incarnation: self.incarnation });
         }
         self.flows.clear();
@@ -483,14 +495,14 @@ impl<S: WorkStore> Pump<S> {
                 Ok(()) => break,
                 Err(error) => self.shared.storage_failed(&error),
             }
-            self.follow_orders(Instant::now());
-            if self.stopping.as_ref().is_some_and(|stopping| Instant::now() >= stopping.give_up_at) {
+            self.follow_orders(host::now());
+            if self.stopping.as_ref().is_some_and(|stopping| host::now() >= stopping.give_up_at) {
                 break;
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(self.options.storage_retry_max);
         }
-        self.agenda.hinted(Instant::now());
+        self.agenda.hinted(host::now());
         self.shared.with_health(|health| health.evictions += 1);
     }
 
@@ -547,7 +559,7 @@ impl<S: WorkStore> Pump<S> {
         let workers_gone = self.workers.iter().filter(|worker| worker.is_closed()).count();
         // A worker whose runtime has ended says nothing any more.
         stopping.busy <= workers_gone
-            && self.intake.is_closed_and_empty()
+            && (self.intake.is_closed_and_empty() || host::is_planted("leaves-what-it-accepted"))
             && self.settled.is_empty()
             && !self.flows.has_done()
     }
@@ -559,8 +571,8 @@ impl<S: WorkStore> Pump<S> {
             self.stopping.as_ref().filter(|stopping| !stopping.abandoned).map(|stopping| stopping.deadline);
         let done = self.done_since.map(|since| since + DONE_LINGERS);
         // While stopping, workers that went away with their runtime are not heard of.
-        let look = self.stopping.is_some().then(|| Instant::now() + Duration::from_millis(20));
-        let now = Instant::now();
+        let look = self.stopping.is_some().then(|| host::now() + Duration::from_millis(20));
+        let now = host::now();
         let hold = self.flows.hold_until(now);
         // Workers do not say so when they let go of a handout.
         let is_starved =
@@ -575,7 +587,9 @@ impl<S: WorkStore> Pump<S> {
             if has_news() {
                 return;
             }
-            pause(LOOK_PAUSE);
+            if host::may_look_before_resting() {
+                pause(LOOK_PAUSE);
+            }
         }
         // The bell is heard by a push or an order; the timer bounds the rest.
         let _ = tokio::time::timeout_at(until.into(), shared.bell.rested(has_news)).await;
@@ -603,7 +617,7 @@ fn pause(length: Duration) {
 }
 
 fn new_instance() -> InstanceId {
-    InstanceId::from_bits(whizbang_lockfree::ids::next_id())
+    InstanceId::from_bits(host::next_id())
 }
 
 /// Takes note of what a worker said about partitions that are given back.

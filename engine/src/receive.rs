@@ -9,7 +9,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::dispatch::{Dispatcher, Kind, ReceptorOptions, Routed};
 use crate::failure::Verdict;
 use crate::handout::Handout;
+use crate::host;
 use crate::intake::panic_text;
 use crate::lanes::{LaneKey, Lanes, Step, Work};
 use crate::projection::{Loader, Projections};
@@ -40,6 +41,8 @@ pub(crate) struct Worker<D> {
     pub(crate) unit_bytes_max: usize,
     pub(crate) handlers_max: usize,
     pub(crate) detach_after: Duration,
+    #[cfg(feature = "simulation")]
+    pub(crate) gauges: crate::simulation::Gauges,
 }
 
 /// Gives one message to its receptors. Plain ones have run when this is polled for the first time.
@@ -171,13 +174,26 @@ where
         loop {
             let is_busy = self.work_off().await?;
             self.tell_quiet().await?;
+            #[cfg(feature = "simulation")]
+            self.show();
             match self.event(is_busy).await {
-                Event::Nothing => tokio::task::yield_now().await,
+                Event::Nothing => host::yield_now().await,
                 Event::PumpGone => return Err(PumpGone),
                 Event::Told(told) => self.told(told).await?,
                 Event::Happened(happened, inner) => self.happened(happened, inner).await?,
             }
         }
+    }
+
+    /// Says what is held here.
+    #[cfg(feature = "simulation")]
+    fn show(&self) {
+        let holding = crate::simulation::Holding {
+            lanes: self.lanes.held(),
+            waiting: self.waiting.len(),
+            handouts: self.inbox.len(),
+        };
+        self.worker.gauges.set(self.worker.number, holding);
     }
 
     /// The next thing that happens; `Nothing` at once while there is work to begin.
@@ -378,7 +394,7 @@ where
             self.settle(work, how, "every try was in conflict with what others wrote", None).await?;
             return Ok(key);
         }
-        let now = Instant::now();
+        let now = host::now();
         let deadline = later(now, options.deadline);
         let mut unit =
             self.units.pop().unwrap_or_else(|| Box::new(Unit::new(self.limits, self.worker.unit_bytes_max)));
@@ -440,6 +456,9 @@ where
         let WaitingInner { slot, position, detached, .. } = inner;
         self.recycle(slot);
         if let Happened::Cancelled = happened {
+            return Ok(());
+        }
+        if detached && host::is_planted("forgets-what-was-detached") {
             return Ok(());
         }
         let work =
@@ -588,7 +607,8 @@ fn text_of(failure: &crate::failure::Failure) -> String {
 /// How a message that failed goes on: once more after a pause, or not at all.
 fn again(options: &ReceptorOptions, attempt: u32) -> How {
     // The store counts too, up to what the subscription's most patient receptor takes.
-    if attempt >= options.attempts_max {
+    let early = u32::from(host::is_planted("buries-too-early"));
+    if attempt + early >= options.attempts_max {
         How::Dead { reason: DeadReason::AttemptsExhausted }
     } else {
         How::Retry { after: options.retry_after(attempt, fastrand::f32()) }

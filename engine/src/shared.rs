@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use whizbang_lockfree::{Doorbell, Producers};
 use whizbang_storage::{Limits, StoreError};
 
+use crate::host;
 use crate::intake::{Header, PlainSink};
 use crate::operate::Order;
 use crate::pump::Stopped;
@@ -182,7 +183,7 @@ impl Shared {
         self.counters.in_flight.set(in_flight as f64);
         let mut health = self.health.lock();
         if let Some(away) = health.storage_away.take() {
-            tracing::info!(after = ?away.since.elapsed(), "exchange: the store answers again");
+            tracing::info!(after = ?host::now().saturating_duration_since(away.since), "exchange: the store answers again");
         }
         health.exchanges += 1;
         health.messages_stored += messages as u64;
@@ -198,7 +199,7 @@ impl Shared {
             Some(away) => away.error = error.to_string(),
             None => {
                 tracing::warn!(%error, "exchange: the store does not answer; accepted messages wait");
-                health.storage_away = Some(StorageAway { since: Instant::now(), error: error.to_string() });
+                health.storage_away = Some(StorageAway { since: host::now(), error: error.to_string() });
             }
         }
     }
@@ -208,7 +209,7 @@ impl Shared {
         tracing::error!(%error, "exchange: engine and store disagree; the engine ends, nothing acknowledged is lost");
         let mut health = self.health.lock();
         health.state = State::Failed;
-        health.storage_away = Some(StorageAway { since: Instant::now(), error: error.to_string() });
+        health.storage_away = Some(StorageAway { since: host::now(), error: error.to_string() });
     }
 
     /// Asks the pump to stop. The first request counts; whoever asks is told when it is done.

@@ -11,6 +11,7 @@ use tokio::time::Sleep;
 use whizbang_storage::Position;
 
 use crate::failure::Failure;
+use crate::host;
 use crate::intake::panic_text;
 use crate::lanes::LaneKey;
 use crate::unit::Unit;
@@ -71,7 +72,7 @@ impl<F: Future<Output = Handled>> Future for Waiting<F> {
         } else if let Some(happened) = poll_slot(&mut inner.slot, cx) {
             happened
         } else if inner.alarm.as_mut().poll(cx).is_ready() {
-            if inner.deadline <= Instant::now() { Happened::OverDeadline } else { Happened::RunsLong }
+            if inner.deadline <= host::now() { Happened::OverDeadline } else { Happened::RunsLong }
         } else {
             return Poll::Pending;
         };
