@@ -93,7 +93,7 @@ fn first(row: &Measured, role: Role) -> Option<&Finished> {
 /// With as many digits as mean something.
 fn number(value: f64) -> String {
     match value {
-        value if value == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         value if value.abs() < 100.0 => format!("{value:.2}"),
         value if value.abs() < 1_000.0 => format!("{value:.1}"),
         value => format!("{value:.0}"),

@@ -25,9 +25,14 @@ pub(crate) fn rows(table: &mut Table) {
     if !cores::are_two() {
         return;
     }
-    table.row("ring-publish-1", "publish in bursts, the consumer awake on the other core", median(12.0), |row| {
-        every::<OtherCore>(row, Producers::One);
-    });
+    table.row(
+        "ring-publish-1",
+        "publish in bursts, the consumer awake on the other core",
+        median(12.0),
+        |row| {
+            every::<OtherCore>(row, Producers::One);
+        },
+    );
     table.row(
         "ring-publish-1-sparse",
         "publish one message every microsecond, each timed, the consumer awake on the other core",
@@ -206,27 +211,50 @@ impl Scene for Sparse {
     }
 }
 
-/// A message every microsecond, each timed by itself; what reading the clock takes is taken off.
+/// A message every microsecond, each timed by itself with the processor's own counter, which is finer than the system's
+/// clock; what reading it takes is taken off.
 fn sparse<W: Way>(producer: &mut W::Producer, taken: &mut Taken) {
-    let clock = clock_nanos();
+    let counter = counter();
     for n in 0..BURST {
         pause(Duration::from_micros(1));
-        let begun = Instant::now();
+        let begun = counter.clock.raw();
         let is_pushed = W::push(producer, record(black_box(n as u64)));
-        let took = begun.elapsed();
+        let ended = counter.clock.raw();
         if is_pushed {
-            taken.push_nanos((took.as_nanos() as f64 - clock).max(0.0));
+            taken.push_nanos((counter.nanos(begun, ended) - counter.reading).max(0.0));
         }
     }
 }
 
-/// What lies between two readings of the clock with nothing in between.
-fn clock_nanos() -> f64 {
-    static CLOCK: std::sync::OnceLock<f64> = std::sync::OnceLock::new();
-    *CLOCK.get_or_init(|| {
-        let mut samples: Vec<_> = (0..10_001).map(|_| Instant::now().elapsed().as_nanos()).collect();
-        samples.sort_unstable();
-        samples[samples.len() / 2] as f64
+struct Counter {
+    clock: quanta::Clock,
+    nanos_per_tick: f64,
+    /// Nanoseconds between two readings with nothing in between.
+    reading: f64,
+}
+
+impl Counter {
+    fn nanos(&self, begun: u64, ended: u64) -> f64 {
+        ended.saturating_sub(begun) as f64 * self.nanos_per_tick
+    }
+}
+
+fn counter() -> &'static Counter {
+    static COUNTER: std::sync::OnceLock<Counter> = std::sync::OnceLock::new();
+    COUNTER.get_or_init(|| {
+        let clock = quanta::Clock::new();
+        const TICKS: u64 = 1 << 40;
+        let nanos_per_tick = clock.delta_as_nanos(0, TICKS) as f64 / TICKS as f64;
+        let mut counter = Counter { clock, nanos_per_tick, reading: 0.0 };
+        let mut readings: Vec<_> = (0..10_001)
+            .map(|_| {
+                let begun = counter.clock.raw();
+                counter.nanos(begun, counter.clock.raw())
+            })
+            .collect();
+        readings.sort_unstable_by(f64::total_cmp);
+        counter.reading = readings[readings.len() / 2];
+        counter
     })
 }
 
