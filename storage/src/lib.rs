@@ -28,6 +28,7 @@ mod id;
 pub mod membership;
 mod memory;
 mod page;
+pub mod parked;
 pub mod pick;
 pub mod record;
 pub mod refuse;
