@@ -30,7 +30,12 @@ pub(crate) fn rows(table: &mut Table) {
         "an engine takes a plain message of 64 bytes, its pump awake on the other core",
         median(12.0),
         |row| {
-            publishing(row, Sums::example, Sums::example);
+            publishing(row, Sums::example);
+            let running = Running::start();
+            let mut publisher = running.publisher();
+            row.turn(Ours, "publisher.try_publish(event), of the stream of a number", move |taken| {
+                bursts(taken, &running, || publisher.try_publish(AccountSums::example()).is_ok());
+            });
             let running = Running::start();
             let mut publisher = running.publisher();
             row.turn(Ours, "publisher.try_publish(event), JSON, encoded by the pump", move |taken| {
@@ -45,11 +50,11 @@ pub(crate) fn rows(table: &mut Table) {
         two_producers,
     );
     table.row("publish-strings", "an event that owns two strings, postcard", None, |row| {
-        publishing(row, Note::example, Note::example);
+        publishing(row, Note::example);
         row.call(Floor, "make the event and drop it", || black_box(Note::example()));
     });
     table.row("publish-json", "an event that owns two strings, JSON", None, |row| {
-        publishing(row, NoteAsJson::example, NoteAsJson::example);
+        publishing(row, NoteAsJson::example);
         let mut buffer = Vec::with_capacity(1_024);
         row.call(Floor, "make the event, encode it into a vector, drop it", move || {
             buffer.clear();
@@ -86,7 +91,7 @@ fn bursts<D: Dispatcher>(taken: &mut Taken, running: &Running<D>, mut publish: i
 }
 
 /// A publisher, the engine itself, and a channel that carries the event and an id.
-fn publishing<E: Event + Send + 'static>(row: &mut Row<'_>, make: fn() -> E, make_again: fn() -> E) {
+fn publishing<E: Event>(row: &mut Row<'_>, make: impl Fn() -> E + Copy + 'static) {
     let running = Running::start();
     let mut publisher = running.publisher();
     row.turn(Ours, "publisher.try_publish(event)", move |taken| {
@@ -110,7 +115,7 @@ fn publishing<E: Event + Send + 'static>(row: &mut Row<'_>, make: fn() -> E, mak
         });
         for _ in 0..BURSTS {
             taken.take_if(BURST, || {
-                (0..BURST).all(|_| sender.try_send((whizbang_lockfree::ids::next_id(), make_again())).is_ok())
+                (0..BURST).all(|_| sender.try_send((whizbang_lockfree::ids::next_id(), make())).is_ok())
             });
             pause(Duration::from_micros(10));
         }
@@ -415,12 +420,12 @@ impl Gate {
 // ---- messages --------------------------------------------------------------------------------------------------------
 
 macro_rules! sums {
-    ($ty:ident $name:literal $codec:ident) => {
+    ($ty:ident $name:literal $codec:ident $(#[$stream:ident])?) => {
         /// A plain event of 64 bytes.
         #[derive(Clone, Copy, Serialize, Deserialize, Event)]
         #[message(name = $name, version = 1, codec = $codec)]
         struct $ty {
-            #[stream]
+            $(#[$stream])?
             account: u64,
             sums: [u64; 7],
         }
@@ -435,6 +440,7 @@ macro_rules! sums {
     };
 }
 sums!(Sums "table.sums" postcard);
+sums!(AccountSums "table.account-sums" postcard #[stream]);
 sums!(SumsAsJson "table.sums-as-json" json);
 
 macro_rules! note {
@@ -466,6 +472,7 @@ note!(NoteAsJson "table.note-as-json" json);
 dispatcher! {
     struct App {}
     event Sums => ;
+    event AccountSums => ;
     event SumsAsJson => ;
     event Note => ;
     event NoteAsJson => ;

@@ -76,11 +76,12 @@ fn ours(fences: Fences) -> (Producers<Header, Sum>, Consumer<Header, Sum>) {
 
 fn drain(consumer: &mut Consumer<Header, Sum>, sum: &mut u64) -> usize {
     let batch = consumer.drain(DrainLimit::NONE);
+    let mut len = 0;
     for record in &batch {
+        len += 1;
         *sum = sum.wrapping_add(record.header().id.get() as u64 ^ record.header().stream as u64);
         record.visit(&mut &mut *sum);
     }
-    let len = batch.len();
     batch.finish();
     len
 }

@@ -1,5 +1,6 @@
 //! Rows, their contestants, and how these take turns.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -52,21 +53,35 @@ pub(crate) struct Finished {
     pub(crate) name: String,
     /// Nanoseconds per operation.
     pub(crate) figures: Figures,
-    /// Per operation, in the thread that does it.
+    /// Per operation, in the thread that does it; none where they were not counted.
     pub(crate) allocations: Option<f64>,
 }
+
+/// Runs something, and says how often it allocated in this thread.
+pub(crate) type Counter = fn(&mut dyn FnMut()) -> u64;
+
+/// Allocations per operation, by row and contestant.
+pub(crate) type Counts = BTreeMap<String, BTreeMap<String, f64>>;
 
 /// Everything that is measured, in order.
 pub(crate) struct Table {
     only: Vec<String>,
     turns: usize,
     is_list: bool,
+    counter: Option<Counter>,
+    counts: Counts,
     measured: Vec<Measured>,
 }
 
 impl Table {
-    pub(crate) fn new(only: Vec<String>, turns: usize, is_list: bool) -> Self {
-        Self { only, turns, is_list, measured: Vec::new() }
+    pub(crate) fn new(
+        only: Vec<String>,
+        turns: usize,
+        is_list: bool,
+        counter: Option<Counter>,
+        counts: Counts,
+    ) -> Self {
+        Self { only, turns, is_list, counter, counts, measured: Vec::new() }
     }
 
     /// Measures a row, if it was asked for. `fill` names its contestants; it is only called when they are needed.
@@ -87,13 +102,18 @@ impl Table {
         }
         let mut row = Row { contestants: Vec::new(), turns: self.turns };
         fill(&mut row);
-        let measured = Measured { name, title, must, contestants: row.measure() };
+        if let Some(counter) = self.counter {
+            self.counts.insert(name.to_owned(), row.count(counter));
+            return;
+        }
+        let contestants = row.measure(self.counts.get(name));
+        let measured = Measured { name, title, must, contestants };
         print::row(&measured);
         self.measured.push(measured);
     }
 
-    pub(crate) fn into_measured(self) -> Vec<Measured> {
-        self.measured
+    pub(crate) fn into_results(self) -> (Vec<Measured>, Counts) {
+        (self.measured, self.counts)
     }
 }
 
@@ -103,10 +123,12 @@ pub(crate) struct Row<'r> {
     turns: usize,
 }
 
+type Turn<'r> = Box<dyn FnMut(&mut Taken) + 'r>;
+
 struct Contestant<'r> {
     role: Role,
     name: String,
-    turn: Box<dyn FnMut(&mut Taken) + 'r>,
+    turn: Turn<'r>,
     taken: Taken,
 }
 
@@ -133,14 +155,23 @@ impl<'r> Row<'r> {
         self.turns = self.turns.min(turns);
     }
 
-    fn measure(mut self) -> Vec<Finished> {
-        // Caches, branch predictors and buffers get used to it first; then allocations are counted.
-        for contestant in &mut self.contestants {
-            (contestant.turn)(&mut contestant.taken);
-            contestant.taken = Taken { counted: Some(Counted::default()), ..Taken::default() };
-            (contestant.turn)(&mut contestant.taken);
-            contestant.taken.samples.clear();
-            contestant.taken.is_counting = false;
+    /// Allocations per operation of all contestants, once their buffers have grown.
+    fn count(mut self, counter: Counter) -> BTreeMap<String, f64> {
+        let counted = self.contestants.iter_mut().filter_map(|Contestant { name, turn, taken, .. }| {
+            turn(taken);
+            taken.counted = Some(Counted { counter, operations: 0, allocations: 0 });
+            turn(taken);
+            let Counted { operations, allocations, .. } = taken.counted?;
+            (operations > 0).then(|| (name.clone(), allocations as f64 / operations as f64))
+        });
+        counted.collect()
+    }
+
+    fn measure(mut self, counts: Option<&BTreeMap<String, f64>>) -> Vec<Finished> {
+        // Caches, branch predictors and buffers get used to it first.
+        for Contestant { turn, taken, .. } in &mut self.contestants {
+            turn(taken);
+            taken.samples.clear();
         }
         for turn in 0..self.turns {
             let all = self.contestants.len();
@@ -151,7 +182,7 @@ impl<'r> Row<'r> {
             }
         }
         let finished = self.contestants.into_iter().filter_map(|Contestant { role, name, taken, .. }| {
-            let allocations = taken.counted.and_then(Counted::per_operation);
+            let allocations = counts.and_then(|counts| counts.get(&name).copied());
             Some(Finished { role, name, figures: Figures::of(taken.samples)?, allocations })
         });
         finished.collect()
@@ -159,28 +190,18 @@ impl<'r> Row<'r> {
 }
 
 /// The samples of one contestant.
+#[derive(Default)]
 pub(crate) struct Taken {
     samples: Vec<f64>,
+    /// In place of times, while allocations are counted.
     counted: Option<Counted>,
-    is_counting: bool,
 }
 
-impl Default for Taken {
-    fn default() -> Self {
-        Self { samples: Vec::new(), counted: None, is_counting: true }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Counted {
+    counter: Counter,
     operations: usize,
     allocations: u64,
-}
-
-impl Counted {
-    fn per_operation(self) -> Option<f64> {
-        (self.operations > 0).then(|| self.allocations as f64 / self.operations as f64)
-    }
 }
 
 impl Taken {
@@ -194,12 +215,12 @@ impl Taken {
 
     /// A sample that is thrown away when `run` says that something else came in between.
     pub(crate) fn take_if(&mut self, operations: usize, run: impl FnOnce() -> bool) {
-        if let (true, Some(counted)) = (self.is_counting, &mut self.counted) {
-            let mut is_whole = false;
-            let info = allocation_counter::measure(|| is_whole = run());
+        if let Some(counted) = &mut self.counted {
+            let (mut run, mut is_whole) = (Some(run), false);
+            let allocations = (counted.counter)(&mut || is_whole = run.take().is_some_and(|run| run()));
             if is_whole {
                 counted.operations += operations;
-                counted.allocations += info.count_total;
+                counted.allocations += allocations;
             }
             return;
         }
@@ -221,14 +242,14 @@ impl Taken {
 
     /// A place for the samples of another thread, in the same state.
     pub(crate) fn beside(&self) -> Taken {
-        let counted = self.counted.map(|_| Counted::default());
-        Taken { samples: Vec::new(), counted, is_counting: self.is_counting }
+        let counted = self.counted.map(|counted| Counted { operations: 0, allocations: 0, ..counted });
+        Taken { samples: Vec::new(), counted }
     }
 
     /// Takes over what another thread has sampled.
     pub(crate) fn join(&mut self, other: Taken) {
         self.samples.extend(other.samples);
-        if let (true, Some(all), Some(more)) = (self.is_counting, &mut self.counted, other.counted) {
+        if let (Some(all), Some(more)) = (&mut self.counted, other.counted) {
             all.operations += more.operations;
             all.allocations += more.allocations;
         }

@@ -23,7 +23,7 @@ pub(crate) fn rows(table: &mut Table) {
         row.call(Floor, "the same, not async", || plain_add(black_box(1), black_box(2)));
         row.call(Rival, "boxed", || ready(boxed_add(black_box(1), black_box(2))));
     });
-    table.row("malloc", "what a heap allocation costs here, its counting included", None, |row| {
+    table.row("malloc", "what a heap allocation costs here", None, |row| {
         row.call(Floor, "malloc and free of 64 bytes", || Box::new(black_box([0_u64; 8])));
     });
     table.row("receipt", "an answer that is there already", None, |row| {
