@@ -17,11 +17,12 @@ use whizbang_storage::{Handed, LaneState, Origin, Partition, Position, StreamId}
 
 use crate::handout::Handout;
 use crate::host::{Hashing, is_planted};
+use crate::own::Own;
 
 /// One message for one subscription, still lying where it came in.
 #[derive(Debug, Clone)]
 pub(crate) struct Work {
-    pub(crate) handout: Arc<Handout>,
+    pub(crate) handout: Own<Handout>,
     pub(crate) index: u32,
     /// The subscription's place in the dispatcher's list.
     pub(crate) flow: u32,
@@ -36,19 +37,24 @@ impl Work {
         self.handout.page.get(self.index as usize).expect("work is made from a page's own index")
     }
 
+    /// The same without name and bytes: a look at it copies nothing.
+    pub(crate) fn head(&self) -> &Handed<'static> {
+        self.handout.page.head(self.index as usize).expect("work is made from a page's own index")
+    }
+
     /// Whether it is out of the log's flow, so that it is settled by itself and waits for nobody.
     pub(crate) fn is_parked(&self) -> bool {
-        self.detached || self.handed().origin != Origin::Log
+        self.detached || self.head().origin != Origin::Log
     }
 
     /// The same on a page of its own: what is kept for long does not keep its neighbours.
     pub(crate) fn alone(&self) -> Self {
-        let handout = Arc::new(Handout::of_one(&self.handed()));
+        let handout = Own::new(Arc::new(Handout::of_one(&self.handed())));
         Self { handout, index: 0, ..*self }
     }
 
     pub(crate) fn key(&self) -> LaneKey {
-        LaneKey { flow: self.flow, lane: self.handed().lane_id() }
+        LaneKey { flow: self.flow, lane: self.head().lane_id() }
     }
 }
 
@@ -107,7 +113,7 @@ struct Lane {
 
 impl Lane {
     fn step(&mut self, work: Work) -> Step {
-        let handed = work.handed();
+        let handed = work.head();
         let must_wait = if work.is_parked() {
             // The store hands it out when it is its turn, so the run that begins here is a new one.
             self.broken_at = self.broken_at.filter(|at| *at < handed.position);
@@ -131,7 +137,7 @@ fn first_step(work: Work) -> Step {
 
 /// Whether the store has said that earlier work of the lane is parked.
 fn waits_in_store(work: &Work) -> bool {
-    !work.is_parked() && work.handed().lane == LaneState::Parked
+    !work.is_parked() && work.head().lane == LaneState::Parked
 }
 
 #[derive(Debug)]
@@ -226,7 +232,7 @@ impl Lanes {
 
     /// A detached handler has finished; `None` when it was cancelled meanwhile.
     pub(crate) fn finished_detached(&mut self, key: LaneKey, position: Position) -> Option<Work> {
-        let is_it = |it: &Detached| it.key == key && it.work.handed().position == position;
+        let is_it = |it: &Detached| it.key == key && it.work.head().position == position;
         let place = self.detached.iter().position(is_it)?;
         Some(self.detached.swap_remove(place).work)
     }
@@ -244,7 +250,7 @@ impl Lanes {
         let born = lane.born;
         lane.blocked |= parks;
         if parks && work.is_parked() && lane.broken_at.is_none() && !is_planted("goes-on-in-a-broken-run") {
-            lane.broken_at = Some(work.handed().position);
+            lane.broken_at = Some(work.head().position);
         }
         lane.unanswered.push_back(work);
         self.sent.push_back(Sent { key, born, record });
@@ -299,8 +305,7 @@ impl Lanes {
                 // A message that was detached and has ended stands here twice.
                 lane.waiting.extend(first.into_iter().chain(later).chain(running).chain(waiting));
                 let mut seen = None;
-                lane.waiting
-                    .retain(|work| seen.replace(work.handed().position) != Some(work.handed().position));
+                lane.waiting.retain(|work| seen.replace(work.head().position) != Some(work.head().position));
                 lane.unblock();
                 self.detached.retain(|detached| detached.key != key);
             }
@@ -314,7 +319,7 @@ impl Lanes {
     /// Forgets everything of these partitions: waiting work is dropped, running handlers are cancelled.
     pub(crate) fn forget(&mut self, gone: impl Fn(Partition) -> bool) {
         self.lanes.retain(|_, lane| !gone(lane.partition));
-        self.detached.retain(|detached| !gone(detached.work.handed().partition));
+        self.detached.retain(|detached| !gone(detached.work.head().partition));
     }
 
     /// Drops the work of these partitions that has not begun.
@@ -336,14 +341,14 @@ impl Lanes {
             self.lanes.values().filter_map(|lane| lane.running.as_ref().map(|running| &running.work));
         let beside = self.detached.iter().map(|detached| &detached.work);
         in_lanes.chain(beside).filter_map(move |work| {
-            let Handed { subscription, partition, position, .. } = work.handed();
+            let Handed { subscription, partition, position, .. } = *work.head();
             wanted(partition).then_some(whizbang_storage::Running { subscription, partition, position })
         })
     }
 
     /// Whether anything of these partitions runs, waits, or is not answered.
     pub(crate) fn is_busy(&self, wanted: impl Fn(Partition) -> bool) -> bool {
-        let beside = self.detached.iter().any(|detached| wanted(detached.work.handed().partition));
+        let beside = self.detached.iter().any(|detached| wanted(detached.work.head().partition));
         beside || self.lanes.values().any(|lane| wanted(lane.partition))
     }
 
@@ -354,7 +359,7 @@ impl Lanes {
     }
 
     fn lane(&mut self, work: &Work) -> &mut Lane {
-        let handed = work.handed();
+        let handed = work.head();
         let (key, partition) = (LaneKey { flow: work.flow, lane: handed.lane_id() }, handed.partition);
         self.lanes.entry(key).or_insert_with(|| {
             self.births += 1;
@@ -392,7 +397,7 @@ mod tests {
             lane,
             condition: Condition::Whole,
         });
-        Work { handout: Arc::new(handout), index: 0, flow: 0, conflicts: 0, detached: false }
+        Work { handout: Own::new(Arc::new(handout)), index: 0, flow: 0, conflicts: 0, detached: false }
     }
 
     fn log(stream: &str, position: u64) -> Work {

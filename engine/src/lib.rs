@@ -104,6 +104,7 @@ mod deliver;
 mod handout;
 
 mod lanes;
+mod own;
 mod receive;
 mod settle;
 mod waiting;

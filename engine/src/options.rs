@@ -47,8 +47,8 @@ pub struct Options {
     /// the largest message: half of it. Memory is only taken as it is used.
     pub ring_bytes: usize,
 
-    /// Messages one exchange takes in. Default 8,192. Too small: the disk's latency is shared by few. Too large: a
-    /// message may wait longer for its neighbours.
+    /// Messages one exchange takes in. Default 4,096. Too small: the disk's latency is shared by few. Too large: a
+    /// message waits longer for its neighbours, and what an exchange touches no longer fits the processor's cache.
     pub batch_messages_max: usize,
 
     /// Payload bytes one exchange takes in. Default 8 MiB.
@@ -85,7 +85,7 @@ impl Default for Options {
             stripes: 0,
             publishers_max: 16,
             ring_bytes: 4 << 20,
-            batch_messages_max: 8_192,
+            batch_messages_max: 4_096,
             batch_bytes_max: 8 << 20,
             detach_after: Duration::from_secs(1),
             give_back_within: Duration::from_secs(30),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
+use tracing::level_filters::LevelFilter;
 use whizbang_storage::{Condition, DeadReason, Epoch, Limits, Partition, Position};
 
 use crate::agenda::later;
@@ -24,6 +25,7 @@ use crate::handout::Handout;
 use crate::host;
 use crate::intake::panic_text;
 use crate::lanes::{LaneKey, Lanes, Step, Work};
+use crate::own::Own;
 use crate::projection::{Loader, Projections};
 use crate::pump::ToWorker;
 use crate::settle::{How, NotSent, Scope, SettleRing, Settlement, UnitHead, delivery};
@@ -46,7 +48,7 @@ pub(crate) struct Worker<D> {
 }
 
 /// Gives one message to its receptors. Plain ones have run when this is polled for the first time.
-async fn handle<D: Dispatcher>(dispatcher: Arc<D>, kind: Kind, work: Work, mut unit: Box<Unit>) -> Handled {
+async fn handle<D: Dispatcher>(dispatcher: Own<D>, kind: Kind, work: Work, mut unit: Box<Unit>) -> Handled {
     let span = span_of(&work);
     let ended = async {
         let routed =
@@ -69,6 +71,9 @@ async fn handle<D: Dispatcher>(dispatcher: Arc<D>, kind: Kind, work: Work, mut u
 
 /// The span that a handler runs in; nothing when nobody listens.
 fn span_of(work: &Work) -> tracing::Span {
+    if LevelFilter::current() < LevelFilter::DEBUG {
+        return tracing::Span::none();
+    }
     let handed = work.handed();
     tracing::debug_span!(
         "receive",
@@ -85,10 +90,11 @@ struct PumpGone;
 
 /// Runs a worker until its pump is gone.
 pub(crate) async fn work<D: Dispatcher>(worker: Worker<D>) {
-    let dispatcher = Arc::clone(&worker.dispatcher);
+    // A count of the worker's own: handlers are counted on a line that no other worker writes.
+    let dispatcher = Own::new(Arc::clone(&worker.dispatcher));
     // The future's type has no name; here it gets a place in the worker's.
     let start = move |kind: Kind, work: Work, unit: Box<Unit>| {
-        let dispatcher = Arc::clone(&dispatcher);
+        let dispatcher = dispatcher.clone();
         // A worker polls many handlers in one turn; it yields by itself.
         tokio::task::unconstrained(handle(dispatcher, kind, work, unit))
     };
@@ -135,7 +141,7 @@ struct Running<D, S, F> {
     projections: Projections,
     lanes: Lanes,
     /// Handouts that were not worked off, oldest first, and the place in the first.
-    inbox: VecDeque<Arc<Handout>>,
+    inbox: VecDeque<Own<Handout>>,
     at: usize,
     /// The answers in the first one have been read.
     answers_read: bool,
@@ -213,7 +219,7 @@ where
     async fn told(&mut self, told: ToWorker) -> Result<(), PumpGone> {
         match told {
             ToWorker::Exchange(handout) => {
-                self.inbox.push_back(handout);
+                self.inbox.push_back(Own::new(handout));
                 Ok(())
             }
             ToWorker::Quieten(scope) => {
@@ -302,8 +308,8 @@ where
                 }
                 self.at += 1;
                 begun += 1;
-                let work = Work { handout: Arc::clone(&handout), index, flow, conflicts: 0, detached: false };
-                let handed = work.handed();
+                let work = Work { handout: handout.clone(), index, flow, conflicts: 0, detached: false };
+                let handed = work.head();
                 if self.is_quiet(handed.partition) || self.is_gone(handed.partition, handed.epoch) {
                     continue;
                 }
@@ -471,6 +477,9 @@ where
 
     /// Settles a message as its handler's end says.
     async fn conclude(&mut self, work: Work, happened: Happened) -> Result<(), PumpGone> {
+        if let Happened::Finished(Handled { ended: Ended::Done, unit }) = happened {
+            return self.settle(work, How::Done, "", Some(unit)).await;
+        }
         let handed = work.handed();
         let kind = D::resolve(handed.type_name);
         let options =
@@ -515,7 +524,7 @@ where
         unit: Option<Box<Unit>>,
     ) -> Result<(), PumpGone> {
         let key = work.key();
-        let handed = work.handed();
+        let handed = work.head();
         let produced = unit.as_ref().filter(|unit| how == How::Done && !unit.is_empty());
         let is_parked = work.is_parked();
         if how == How::Done && produced.is_none() && !is_parked && !self.lanes.is_tracked(key) {
@@ -547,7 +556,7 @@ where
             flow: work.flow,
             generation: self.lanes.generation(),
             incarnation: self.incarnation,
-            delivery: delivery(&handed),
+            delivery: delivery(handed),
             parked: is_parked,
             how,
         };

@@ -175,13 +175,18 @@ impl Unit {
 
     /// Empties it and keeps its memory.
     pub fn clear(&mut self) {
+        self.start(Occasion::default());
+        self.seal();
+    }
+
+    /// Empties it for this occasion; to be sealed.
+    fn start(&mut self, occasion: Occasion) {
         self.record.truncate(HEADER_BYTES);
         self.counts = Counts::default();
         self.seen.clear();
-        self.occasion = Occasion::default();
+        self.occasion = occasion;
         self.metadata.clear();
         self.traceparent = None;
-        self.seal();
     }
 
     /// Gives memory above so many bytes back.
@@ -244,12 +249,7 @@ impl Unit {
     /// # Errors
     /// [`MetadataError`] when the message's metadata are damaged or from a newer program.
     pub fn begin(&mut self, message: &Handed<'_>, deadline: Option<Instant>) -> Result<(), MetadataError> {
-        self.clear();
-        if !message.metadata.is_empty() {
-            self.traceparent = MetadataView::decode(message.metadata)?.traceparent;
-            self.metadata.extend_from_slice(message.metadata);
-        }
-        self.occasion = Occasion {
+        self.start(Occasion {
             message: Some(message.id),
             stream: message.stream,
             version: message.version,
@@ -258,8 +258,12 @@ impl Unit {
             attempt: message.attempt,
             replayed: message.origin == Origin::Replay,
             deadline,
-        };
+        });
         self.seal();
+        if !message.metadata.is_empty() {
+            self.traceparent = MetadataView::decode(message.metadata)?.traceparent;
+            self.metadata.extend_from_slice(message.metadata);
+        }
         Ok(())
     }
 
@@ -267,8 +271,7 @@ impl Unit {
     ///
     /// Without a conversation, the first message that is emitted names it.
     pub fn begin_alone(&mut self, correlation: Option<CorrelationId>, deadline: Option<Instant>) {
-        self.clear();
-        self.occasion = Occasion { correlation, attempt: 1, deadline, ..Occasion::default() };
+        self.start(Occasion { correlation, attempt: 1, deadline, ..Occasion::default() });
         self.seal();
     }
 

@@ -176,6 +176,12 @@ impl Page {
         self.entries.get(index).map(|entry| self.handed(entry))
     }
 
+    /// The message at this place without its payload, its metadata and the name of its type, which are empty here: nothing
+    /// is copied for a look at the rest.
+    pub fn head(&self, index: usize) -> Option<&Handed<'static>> {
+        self.entries.get(index).map(|entry| &entry.fixed)
+    }
+
     /// All messages, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Handed<'_>> {
         self.entries.iter().map(|entry| self.handed(entry))
