@@ -1,4 +1,5 @@
 //! Instants of the store's clock, and the clocks themselves.
+#![expect(clippy::disallowed_types, reason = "a clock of tests: a number that orders nothing")]
 
 use core::fmt;
 use std::sync::Arc;
