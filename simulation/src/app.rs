@@ -1,0 +1,265 @@
+//! The service that is simulated: commands whose handlers do what the seed says, and a perspective that counts events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
+use whizbang::{Command, Context, Event, Failure, Projection, Receptor, dispatcher};
+
+use crate::journal::{Flow, Journal, Lane};
+use crate::shape::{ATTEMPTS_MAX, Manner, Offer, Shape};
+use crate::watch::Watch;
+
+/// A message of a stream.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[message(name = "simulation.work", version = 1)]
+pub(crate) struct Work {
+    #[stream]
+    pub(crate) stream: u64,
+    pub(crate) number: usize,
+    pub(crate) padding: String,
+}
+
+/// A message of no stream.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[message(name = "simulation.loose", version = 1)]
+pub(crate) struct Loose {
+    pub(crate) number: usize,
+    pub(crate) padding: String,
+}
+
+/// What a handled message leaves behind, once.
+#[derive(Debug, Clone, Serialize, Deserialize, Event)]
+#[message(name = "simulation.noted", version = 1)]
+pub(crate) struct Noted {
+    #[stream]
+    pub(crate) stream: u64,
+    pub(crate) number: usize,
+    pub(crate) padding: String,
+}
+
+/// What the perspective knows of a stream.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    pub(crate) count: u64,
+    pub(crate) version: u64,
+    /// The first event that did not follow the one before it.
+    pub(crate) broken: Option<String>,
+}
+
+impl Projection for Totals {
+    const NAME: &'static str = "totals";
+}
+
+/// Counts the messages of many streams that were handled with it.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Counter {
+    pub(crate) count: u64,
+}
+
+impl Projection for Counter {
+    const NAME: &'static str = "counters";
+}
+
+/// The stream in which the event of a message stands.
+pub(crate) fn stream_of(number: usize, offer: &Offer) -> u64 {
+    offer.stream.unwrap_or(10_000 + number as u64)
+}
+
+/// Handles everything in one process.
+#[derive(Clone)]
+pub(crate) struct Hand {
+    pub(crate) process: usize,
+    pub(crate) shape: Arc<Shape>,
+    pub(crate) journal: Journal,
+    pub(crate) watch: Watch,
+}
+
+dispatcher! {
+    pub(crate) struct App { hand: Hand }
+    command Work => hand with {
+        deadline: Duration::from_millis(400),
+        retry_first: Duration::from_millis(20),
+        retry_max: Duration::from_millis(150),
+        attempts_max: ATTEMPTS_MAX,
+    };
+    command Loose => hand with {
+        deadline: Duration::from_millis(400),
+        retry_first: Duration::from_millis(20),
+        retry_max: Duration::from_millis(150),
+        attempts_max: ATTEMPTS_MAX,
+    };
+    subscription "totals" {
+        event Noted => hand with {
+            retry_first: Duration::from_millis(10),
+            retry_max: Duration::from_millis(50),
+            attempts_max: 1_000,
+        };
+    }
+}
+
+impl App {
+    /// The dispatcher of one process.
+    pub(crate) fn of(hand: Hand) -> Self {
+        Self { hand }
+    }
+
+    /// The process that it is the dispatcher of.
+    pub(crate) fn process(&self) -> usize {
+        self.hand.process
+    }
+}
+
+impl Receptor<Work> for Hand {
+    async fn receive(&self, work: Work, cx: Context<'_>) -> Result<(), Failure> {
+        self.handle(work.number, cx).await
+    }
+}
+
+impl Receptor<Loose> for Hand {
+    async fn receive(&self, loose: Loose, cx: Context<'_>) -> Result<(), Failure> {
+        self.handle(loose.number, cx).await
+    }
+}
+
+impl Receptor<Noted> for Hand {
+    async fn receive(&self, noted: Noted, mut cx: Context<'_>) -> Result<(), Failure> {
+        let run = self.begin(Flow::Totals, Lane::Stream(noted.stream), &cx);
+        let result = self.count(&noted, &mut cx, &run).await;
+        run.end(result)
+    }
+}
+
+impl Hand {
+    /// Does with a command what its plan says.
+    async fn handle(&self, number: usize, mut cx: Context<'_>) -> Result<(), Failure> {
+        let lane = self.shape.offers[number].stream.map_or(Lane::Alone(number), Lane::Stream);
+        let run = self.begin(Flow::Commands, lane, &cx);
+        let due = self.journal.with(|notes| notes.due.get(&number).copied());
+        if due.is_some_and(|due| Instant::now() < due) {
+            self.journal.violation(format!("offer {number} was handled before its time"));
+        }
+        let result = self.follow_plan(number, &mut cx, &run).await;
+        run.end(result)
+    }
+
+    async fn follow_plan(&self, number: usize, cx: &mut Context<'_>, run: &Run<'_>) -> Result<(), Failure> {
+        let offer = &self.shape.offers[number];
+        let plan = &offer.plan;
+        if plan.dies {
+            return Err(Failure::dead("planned"));
+        }
+        for &millis in &plan.sleeps {
+            sleep(Duration::from_millis(millis)).await;
+            run.goes_on();
+        }
+        if run.may_fail(plan.fails) {
+            match plan.manner {
+                Manner::Error => return Err(Failure::msg("planned")),
+                Manner::RetryIn(millis) => return Err(Failure::retry_in(Duration::from_millis(millis))),
+                Manner::Panic => panic!("planned"),
+                Manner::Overrun => sleep(Duration::from_secs(3_600)).await,
+            }
+        }
+        if let Some(counter) = plan.counter {
+            let key = format!("counter {counter}");
+            let mut state: Counter = cx.load_key(&key).await?.unwrap_or_default();
+            run.goes_on();
+            state.count += 1;
+            cx.save_key(&key, &state)?;
+        }
+        if let Some((child, due_in)) = plan.sends {
+            let of = &self.shape.offers[child];
+            let work = Work {
+                stream: of.stream.unwrap_or_default(),
+                number: child,
+                padding: "c".repeat(of.plan.bytes),
+            };
+            match due_in {
+                Some(millis) => cx.send_in(Duration::from_millis(millis), &work)?,
+                None => cx.send(&work)?,
+            };
+        }
+        cx.publish(&Noted { stream: stream_of(number, offer), number, padding: "n".repeat(plan.bytes) })?;
+        Ok(())
+    }
+
+    /// Counts an event, and looks whether it follows the one before it.
+    async fn count(&self, noted: &Noted, cx: &mut Context<'_>, run: &Run<'_>) -> Result<(), Failure> {
+        let version = cx.version().map_or(0, |version| version.0);
+        let mut totals: Totals = cx.load().await?.unwrap_or_default();
+        run.goes_on();
+        if run.may_fail(self.shape.offers[noted.number].plan.event_fails) {
+            return Err(Failure::msg("planned"));
+        }
+        if totals.version + 1 != version {
+            let text = format!("event {version} was counted after {}", totals.version);
+            totals.broken.get_or_insert(text);
+        }
+        totals.version = version;
+        totals.count += 1;
+        cx.save(&totals)?;
+        Ok(())
+    }
+
+    fn begin(&self, flow: Flow, lane: Lane, cx: &Context<'_>) -> Run<'_> {
+        let message = cx.message_id().expect("an engine's handler has a message");
+        let attempt = cx.attempt();
+        let number = self.journal.begins(flow, message, lane, attempt);
+        self.journal.line(|| format!("process {}: {flow:?} {lane:?} {message} attempt {attempt}", self.process));
+        Run { hand: self, flow, lane, message, number, has_ended: false }
+    }
+}
+
+/// One run of a handler. Dropped before it has ended, it was cut off.
+struct Run<'h> {
+    hand: &'h Hand,
+    flow: Flow,
+    lane: Lane,
+    message: whizbang::MessageId,
+    number: u64,
+    has_ended: bool,
+}
+
+impl Run<'_> {
+    /// Whether a failure is planned, and was not had yet.
+    fn may_fail(&self, planned: u32) -> bool {
+        self.hand.journal.with(|notes| {
+            let runs = notes.handled.entry((self.flow, self.message)).or_default();
+            let may = runs.planned < planned;
+            runs.planned += u32::from(may);
+            may
+        })
+    }
+
+    /// It has waited, and goes on: nothing of its lane may have begun meanwhile, unless its process was taken for dead.
+    fn goes_on(&self) {
+        let Self { hand, flow, lane, number, .. } = self;
+        let newest = hand.journal.with(|notes| notes.newest.get(&(*flow, *lane)).copied());
+        if newest != Some(*number) && !hand.watch.was_evicted(hand.process) {
+            hand.journal.violation(format!("two handlers of {flow:?} {lane:?} run at once"));
+        }
+    }
+
+    fn end(mut self, result: Result<(), Failure>) -> Result<(), Failure> {
+        self.has_ended = true;
+        self.note(|runs| match &result {
+            Ok(()) => runs.succeeded += 1,
+            Err(_) => runs.failed += 1,
+        });
+        result
+    }
+
+    fn note(&self, f: impl FnOnce(&mut crate::journal::Runs)) {
+        self.hand.journal.with(|notes| f(notes.handled.entry((self.flow, self.message)).or_default()));
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended && std::thread::panicking() {
+            self.note(|runs| runs.failed += 1);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What the store has said to whom, looked at while it says so: owners, epochs, evictions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use whizbang::InstanceId;
+use whizbang_storage::{Answer, Epoch, Membership, Partition, StoreError, WorkBatch};
+
+use crate::journal::Journal;
+
+/// Looks at every call of every process, just as the store has answered it; clones are the same watch.
+#[derive(Clone)]
+pub(crate) struct Watch {
+    seen: Arc<Mutex<Seen>>,
+    journal: Journal,
+    time_to_live: Duration,
+}
+
+#[derive(Default)]
+struct Seen {
+    owners: BTreeMap<Partition, (Epoch, InstanceId)>,
+    /// Partitions that their owner has given back or left.
+    given_back: BTreeSet<(Partition, InstanceId)>,
+    instances: BTreeMap<InstanceId, Instance>,
+    evicted_processes: BTreeSet<usize>,
+    calls: u64,
+}
+
+struct Instance {
+    process: usize,
+    /// When its last batch was committed.
+    heard_of: Instant,
+    is_dead: bool,
+    has_left: bool,
+}
+
+impl Watch {
+    pub(crate) fn new(journal: Journal, time_to_live: Duration) -> Self {
+        Self { seen: Arc::default(), journal, time_to_live }
+    }
+
+    /// Whether the group has ever taken this process for dead.
+    pub(crate) fn was_evicted(&self, process: usize) -> bool {
+        self.seen.lock().evicted_processes.contains(&process)
+    }
+
+    /// Calls that reached the store.
+    pub(crate) fn calls(&self) -> u64 {
+        self.seen.lock().calls
+    }
+
+    /// The store has answered a batch of this process.
+    pub(crate) fn answered(
+        &self,
+        process: usize,
+        batch: &WorkBatch<'_>,
+        answer: &Answer,
+        result: &Result<(), StoreError>,
+    ) {
+        let from = batch.from.instance;
+        let mut seen = self.seen.lock();
+        seen.calls += 1;
+        match result {
+            Ok(()) => {}
+            Err(StoreError::Evicted) => {
+                drop(seen);
+                return self.evicted(from);
+            }
+            Err(_) => return,
+        }
+        if answer.evicted {
+            drop(seen);
+            return self.evicted(from);
+        }
+        let now = Instant::now();
+        seen.instances
+            .entry(from)
+            .and_modify(|instance| instance.heard_of = now)
+            .or_insert(Instance { process, heard_of: now, is_dead: false, has_left: false });
+        match &batch.membership {
+            Some(Membership::Release(releases)) => {
+                seen.given_back.extend(releases.iter().map(|release| (release.partition, from)));
+            }
+            Some(Membership::Leave { .. }) => {
+                let owned = seen.owners.iter().filter(|(_, owner)| owner.1 == from);
+                let left: Vec<_> = owned.map(|(partition, _)| (*partition, from)).collect();
+                seen.given_back.extend(left);
+                if let Some(instance) = seen.instances.get_mut(&from) {
+                    instance.has_left = true;
+                }
+            }
+            _ => {}
+        }
+        let mut dead = Vec::new();
+        for owned in answer.membership.iter().flat_map(|membership| &membership.owned) {
+            let (partition, epoch) = (owned.partition, owned.epoch);
+            match seen.owners.insert(partition, (epoch, from)) {
+                Some((before, owner)) if owner == from && before == epoch => {}
+                Some((before, owner)) if before >= epoch => self.journal.violation(format!(
+                    "partition {partition} has two owners: {owner} under {before:?} and {from} under {epoch:?}"
+                )),
+                Some((_, owner)) => {
+                    if !seen.given_back.remove(&(partition, owner)) && owner != from {
+                        dead.push(owner);
+                    }
+                }
+                None => {}
+            }
+        }
+        drop(seen);
+        dead.into_iter().for_each(|instance| self.evicted(instance));
+    }
+
+    /// Somebody else has what this instance had, or the store has said so.
+    fn evicted(&self, instance: InstanceId) {
+        let mut seen = self.seen.lock();
+        let Some(found) = seen.instances.get_mut(&instance).filter(|found| !found.is_dead && !found.has_left) else {
+            return;
+        };
+        found.is_dead = true;
+        let (process, silent) = (found.process, found.heard_of.elapsed());
+        seen.evicted_processes.insert(process);
+        drop(seen);
+        self.journal.line(|| format!("process {process}: evicted after {silent:?}"));
+        if silent < self.time_to_live {
+            self.journal.violation(format!("process {process} was evicted {silent:?} after its last batch"));
+        }
+        self.journal.with(|notes| {
+            notes.deaths += 1;
+            notes.evictions += 1;
+        });
+    }
+}
