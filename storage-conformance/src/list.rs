@@ -114,6 +114,7 @@ macro_rules! __all_cases {
                 counts_writes: s41_reading_nothing_writes_nothing
                 damage: s42_a_damaged_row_is_reported_alone
                 core: reads_stop_at_the_window
+                core: a_read_behind_the_end_gives_nothing
                 core: a_subscription_may_start_at_the_end
             }
             settling {

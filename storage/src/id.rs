@@ -4,7 +4,8 @@ use core::fmt;
 use core::num::NonZeroU128;
 use core::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xxhash_rust::xxh3;
 
 use crate::Timestamp;
@@ -24,9 +25,30 @@ pub enum ParseIdError {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "uuid_text::Text", into = "uuid_text::Text")]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(NonZeroU128);
+
+        /// As text where people read it (JSON), as its sixteen bytes elsewhere (postcard).
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    serializer.collect_str(self)
+                } else {
+                    self.to_bytes().serialize(serializer)
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+                } else {
+                    Self::from_bytes(<[u8; 16]>::deserialize(deserializer)?)
+                        .ok_or_else(|| D::Error::custom(ParseIdError::Nil))
+                }
+            }
+        }
 
         impl $name {
             /// Takes 128 bits that are known not to be zero as an id.
@@ -78,20 +100,6 @@ macro_rules! id {
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
                 let uuid = uuid::Uuid::parse_str(text).map_err(|_| ParseIdError::NotAUuid(text.to_owned()))?;
                 NonZeroU128::new(uuid.as_u128()).map(Self).ok_or(ParseIdError::Nil)
-            }
-        }
-
-        impl TryFrom<uuid_text::Text> for $name {
-            type Error = ParseIdError;
-
-            fn try_from(text: uuid_text::Text) -> Result<Self, ParseIdError> {
-                text.0.parse()
-            }
-        }
-
-        impl From<$name> for uuid_text::Text {
-            fn from(id: $name) -> Self {
-                Self(id.to_string())
             }
         }
     };
@@ -217,13 +225,6 @@ impl Position {
     }
 }
 
-mod uuid_text {
-    /// The text form through which serde carries an id.
-    #[derive(serde::Serialize, serde::Deserialize)]
-    #[serde(transparent)]
-    pub struct Text(pub String);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,12 +256,16 @@ mod tests {
     }
 
     #[test]
-    fn ids_go_through_serde_as_text() {
+    fn ids_go_through_serde_as_text_where_people_read_it_and_as_bytes_elsewhere() {
         let id: StreamId = StreamId::from_key("x");
         let json = serde_json::to_string(&id).unwrap();
         assert_eq!(json, format!("\"{id}\""));
         assert_eq!(serde_json::from_str::<StreamId>(&json).unwrap(), id);
         assert!(serde_json::from_str::<StreamId>("\"00000000-0000-0000-0000-000000000000\"").is_err());
+        let bytes = postcard::to_allocvec(&id).unwrap();
+        assert_eq!(bytes, id.to_bytes());
+        assert_eq!(postcard::from_bytes::<StreamId>(&bytes).unwrap(), id);
+        assert!(postcard::from_bytes::<StreamId>(&[0; 16]).is_err());
     }
 
     #[test]

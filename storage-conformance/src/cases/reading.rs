@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use whizbang_storage::{
-    Condition, Epoch, LaneState, Limit, OnDead, Operation, OperationAnswer, Partition, Read, ReadAnswer,
-    Service, Settle, SettledAnswer, StartAt, SubscriptionId, SubscriptionSpec, WorkBatch,
+    AppendAnswer, Condition, Epoch, LaneState, Limit, OnDead, Operation, OperationAnswer, Partition, Read,
+    ReadAnswer, Service, Settle, SettledAnswer, StartAt, SubscriptionId, SubscriptionSpec, WorkBatch,
 };
 
 use crate::{ALL, Fixture, Got, Message, World, applied, numbers, positions, subscription};
@@ -198,6 +198,26 @@ pub async fn s41_reading_nothing_writes_nothing<F: Fixture>() {
         .await;
     }
     assert_eq!(world.fixture.rows_written().await, before);
+}
+
+/// Whoever claims to have read what does not exist yet was not given it.
+pub async fn a_read_behind_the_end_gives_nothing<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let mut a = world.joined().await;
+    a.append(&[Message::command(1)]).await;
+    for limit in [Limit { messages: 0, ..ALL }, ALL] {
+        let (got, _) = a.reading(Read { limit, ..a.reads(0, 99) }).await;
+        assert_eq!(got, []);
+    }
+    assert_eq!(numbers(&a.read(0, 0).await), [1]);
+    let message = Message::command(2);
+    let now = whizbang_storage::Append { hand_out: whizbang_storage::HandOut::Now, ..message.append() };
+    let answer = a.ok(WorkBatch { appends: &[now], ..a.batch() }).await;
+    assert!(
+        matches!(answer.appends[0], AppendAnswer::Stored { handed_out: true, .. }),
+        "{:?}",
+        answer.appends
+    );
 }
 
 /// Scenario 42: A row that cannot be read back: that message alone is reported damaged; its neighbours are delivered.

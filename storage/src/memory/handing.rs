@@ -328,7 +328,8 @@ impl Call<'_> {
             });
         }
         let through = through.unwrap_or(end);
-        desk.cursor.give(through);
+        // A caller may say it has read what does not exist; that was not handed out.
+        desk.cursor.give(through.min(end));
         ReadAnswer::Messages { messages: first..answer.page.len(), through }
     }
 }
