@@ -42,6 +42,9 @@ pub enum Fault {
     /// The server gets everything and does what it is asked to; its answer, up to where it is ready for the next question,
     /// never arrives, and the connection ends.
     SwallowAnswer,
+    /// So many more whole messages pass in this direction; then everything stands still, as after [`Proxy::hold`], until it
+    /// is [released](Proxy::release).
+    HoldAfterMessages(Direction, u64),
 }
 
 /// What has passed.
@@ -175,6 +178,11 @@ impl Proxy {
         self.state.lock().held = true;
     }
 
+    /// Whether everything stands still.
+    pub fn is_held(&self) -> bool {
+        self.state.lock().held
+    }
+
     /// Ends [`hold`](Self::hold): what waited passes now.
     pub fn release(&self) {
         self.state.lock().held = false;
@@ -252,9 +260,12 @@ struct Carrier {
     swallows: bool,
 }
 
-/// What is to be done with a piece of what came.
+/// What is to be done with the beginning of a piece.
 struct Verdict {
-    passes: usize,
+    /// So many bytes of it are dealt with,
+    taken: usize,
+    /// and go on to the other side, or nowhere.
+    passes: bool,
     cut: bool,
 }
 
@@ -273,13 +284,18 @@ impl Carrier {
     fn carry(mut self, mut from: impl Read, mut to: impl Write) {
         let mut buffer = vec![0; 64 << 10];
         // Either end may go at any moment: that is what a proxy is for.
-        while let Ok(count) = from.read(&mut buffer)
+        'open: while let Ok(count) = from.read(&mut buffer)
             && count > 0
         {
-            self.wait();
-            let verdict = self.judge(&buffer[..count]);
-            if to.write_all(&buffer[..verdict.passes]).is_err() || verdict.cut {
-                break;
+            let mut rest = &buffer[..count];
+            while !rest.is_empty() {
+                self.wait();
+                let verdict = self.judge(rest);
+                let (taken, behind) = rest.split_at(verdict.taken);
+                if (verdict.passes && to.write_all(taken).is_err()) || verdict.cut {
+                    break 'open;
+                }
+                rest = behind;
             }
         }
         self.ends.cut();
@@ -308,38 +324,45 @@ impl Carrier {
         } else if self.direction == Direction::ToClient {
             self.ends.server_spoke.store(true, Ordering::SeqCst);
         }
-        let mut passes = 0;
-        while passes < bytes.len() {
-            let rest = &bytes[passes..];
-            if let Some(cut) = self.cut_now(&mut state, rest) {
-                (state.fault, state.faults) = (None, state.faults + 1);
-                return Verdict { passes: passes + cut, cut: true };
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let rest = &bytes[taken..];
+            match self.fault_at(&mut state, rest) {
+                None => {}
+                Some(Stop::Cut(after)) => {
+                    (state.fault, state.faults) = (None, state.faults + 1);
+                    return Verdict { taken: taken + after, passes: true, cut: true };
+                }
+                Some(Stop::Hold) => {
+                    (state.fault, state.faults, state.held) = (None, state.faults + 1, true);
+                    return Verdict { taken, passes: true, cut: false };
+                }
             }
-            let (taken, kind) = self.frames.next(rest);
-            passes += taken;
-            self.count(&mut state, taken, kind);
+            let (of_message, kind) = self.frames.next(rest);
+            taken += of_message;
+            self.count(&mut state, of_message, kind);
             if self.swallows && kind == Some(READY) {
                 (state.fault, state.faults) = (None, state.faults + 1);
-                return Verdict { passes: 0, cut: true };
+                return Verdict { taken, passes: false, cut: true };
             }
         }
-        Verdict { passes: if self.swallows { 0 } else { passes }, cut: false }
+        Verdict { taken, passes: !self.swallows, cut: false }
     }
 
-    /// Whether the connection ends within the message that begins here or goes on here, and after how many bytes.
-    fn cut_now(&mut self, state: &mut State, rest: &[u8]) -> Option<usize> {
+    /// What happens within the message that begins here or goes on here, if that is where it does.
+    fn fault_at(&mut self, state: &mut State, rest: &[u8]) -> Option<Stop> {
+        let (of_message, kind) = self.frames.peek(rest);
         match &mut state.fault {
             Some(Fault::CutAfterBytes(direction, left)) if *direction == self.direction => {
-                let (of_message, _) = self.frames.peek(rest);
                 let left_now = *left;
                 *left = left_now.saturating_sub(of_message as u64);
-                (left_now < of_message as u64).then_some(left_now as usize)
+                (left_now < of_message as u64).then_some(Stop::Cut(left_now as usize))
             }
-            Some(Fault::CutAfterMessages(direction, left)) if *direction == self.direction => {
-                if *left == 0 {
-                    return Some(0);
-                }
-                let (_, kind) = self.frames.peek(rest);
+            Some(Fault::CutAfterMessages(direction, 0)) if *direction == self.direction => Some(Stop::Cut(0)),
+            Some(Fault::HoldAfterMessages(direction, 0)) if *direction == self.direction => Some(Stop::Hold),
+            Some(Fault::CutAfterMessages(direction, left) | Fault::HoldAfterMessages(direction, left))
+                if *direction == self.direction =>
+            {
                 *left -= u64::from(kind.is_some());
                 None
             }
@@ -365,6 +388,14 @@ impl Carrier {
             _ => {}
         }
     }
+}
+
+/// Where a piece is not carried on.
+enum Stop {
+    /// After so many bytes it ends.
+    Cut(usize),
+    /// Before it everything waits.
+    Hold,
 }
 
 /// `ReadyForQuery`.

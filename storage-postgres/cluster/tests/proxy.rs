@@ -99,6 +99,24 @@ async fn a_swallowed_answer_leaves_done_what_was_asked() {
 }
 
 #[tokio::test]
+async fn a_transaction_is_held_between_its_messages_and_goes_on() {
+    let (proxy, witness) = (Proxy::in_front_of(Cluster::shared()).unwrap(), table("held").await);
+    let client = connect(&proxy.url()).await.unwrap();
+    proxy.arm(Fault::HoldAfterMessages(Direction::ToServer, 2));
+    // Sent at once: the proxy stands between messages that came together.
+    let statements = futures_util::future::join_all(
+        ["BEGIN", "INSERT INTO held VALUES (1)", "COMMIT"].map(|statement| client.batch_execute(statement)),
+    );
+    let mut statements = std::pin::pin!(statements);
+    let waited = tokio::time::timeout(Duration::from_millis(200), &mut statements).await;
+    assert!(waited.is_err() && proxy.is_held(), "it is not committed");
+    assert_eq!(count(&witness, "held").await, 0);
+    proxy.release();
+    statements.await.into_iter().for_each(|done| done.unwrap());
+    assert_eq!((count(&witness, "held").await, proxy.faults()), (1, 1));
+}
+
+#[tokio::test]
 async fn connections_are_refused_cut_and_held_as_long_as_that_is_asked() {
     let proxy = Proxy::in_front_of(Cluster::shared()).unwrap();
     let client = connect(&proxy.url()).await.unwrap();
