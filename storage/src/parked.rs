@@ -373,7 +373,7 @@ impl<M: InLane> Parked<M> {
 }
 
 /// What an owner that died was given from the log, and has not settled: in order, and by lane.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Suspects {
     positions: BTreeMap<Position, StreamId>,
     lanes: HashMap<StreamId, BTreeSet<Position>>,

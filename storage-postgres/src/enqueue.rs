@@ -1,0 +1,89 @@
+//! Messages in transactions of users.
+
+use std::sync::Arc;
+
+use tokio_postgres::GenericClient;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+use whizbang_storage::{Append, Clock, Limits, MessageId, SameBody, record, refuse};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::schema::{Agreed, sql};
+use crate::wire::{Arguments, uuid};
+use crate::{EnqueueError, Enqueued, PostgresOptions};
+
+/// Enqueues messages of one service in transactions of your own: they arrive when the transaction commits.
+///
+/// ```no_run
+/// # async fn place(store: &whizbang_storage_postgres::PostgresStore, mine: &mut tokio_postgres::Client,
+/// #     message: &whizbang_storage::Append<'_>) -> Result<(), Box<dyn std::error::Error>> {
+/// let enqueuer = store.enqueuer();
+/// let transaction = mine.transaction().await?;
+/// transaction.execute("INSERT INTO orders VALUES (4711)", &[]).await?;
+/// enqueuer.enqueue(&transaction, message).await?;
+/// transaction.commit().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Enqueuer {
+    text: Arc<str>,
+    service: i32,
+    partitions: u32,
+    limits: Limits,
+    clock: Option<Arc<dyn Clock>>,
+}
+
+impl Enqueuer {
+    pub(crate) fn new(options: &PostgresOptions, agreed: Agreed) -> Self {
+        let text =
+            "SELECT first, first_body FROM {schema}.enqueue_record($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        Self {
+            text: sql(text, &options.schema).into(),
+            service: agreed.service,
+            partitions: options.service.partitions,
+            limits: options.service.limits,
+            clock: options.clock.clone(),
+        }
+    }
+
+    /// Enqueues a message in a transaction: it arrives when that commits, and was never there when it does not.
+    ///
+    /// A key that an open transaction has used makes whoever brings the same key wait for the transaction's end.
+    ///
+    /// # Errors
+    /// [`EnqueueError`].
+    pub async fn enqueue<C: GenericClient>(
+        &self,
+        transaction: &C,
+        message: &Append<'_>,
+    ) -> Result<Enqueued, EnqueueError> {
+        refuse::append(message, &self.limits)?;
+        let lane = message.lane();
+        let partition = lane.partition(self.partitions).0 as i32;
+        let due_in = message.due_in.map(crate::schema::micros);
+        let now = self.clock.as_ref().map(|clock| clock.now().micros());
+        let mut bytes = Vec::new();
+        record::encode(message, &mut bytes);
+        let (lane, id) = (uuid(lane.to_bytes()), uuid(message.id.to_bytes()));
+        let body = xxh3_64(message.payload);
+        let signed = body as i64;
+        let arguments = Arguments::default()
+            .add(&self.service, Type::INT4)
+            .add(&partition, Type::INT4)
+            .add(&due_in, Type::INT8)
+            .add(&now, Type::INT8)
+            .add(&lane, Type::UUID)
+            .add(&bytes, Type::BYTEA)
+            .add(&message.dedup, Type::BYTEA)
+            .add(&id, Type::UUID)
+            .add(&signed, Type::INT8);
+        let rows = transaction.query_typed(&self.text, arguments.types()).await?;
+        let first = rows.first().and_then(|row| row.get::<_, Option<Uuid>>(0));
+        let Some(first) = first.and_then(|first| MessageId::from_bytes(first.into_bytes())) else {
+            return Ok(Enqueued::Arrived);
+        };
+        let first_body: Option<i64> = rows.first().and_then(|row| row.get(1));
+        let same = first_body == Some(signed);
+        Ok(Enqueued::Duplicate { first, body: if same { SameBody::Same } else { SameBody::Different } })
+    }
+}

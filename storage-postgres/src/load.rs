@@ -1,0 +1,559 @@
+//! What is remembered is read from the database: everything in one round trip, and single facts when a batch needs them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, join_all};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
+use uuid::Uuid;
+use whizbang_storage::parked::Suspects;
+use whizbang_storage::turn::KnownInstance;
+use whizbang_storage::{Epoch, InstanceId, OnDead, Partition, Position, SubscriptionId, Timestamp, Version};
+
+use crate::error::Stop;
+use crate::exchange::{Facts, Need};
+use crate::places;
+use crate::state::{Desk, Group, Instance, Owner, Part, Shared, State, Subscription, index_of, number};
+use crate::statements::Statements;
+use crate::tail::{Entry, Slice, Tail, read_block};
+use crate::wire::{Arguments, come, uuid};
+
+/// How much of the service is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What the sender owns, and what all know alike.
+    Mine,
+    /// Everything.
+    All,
+    /// Only where everything stands.
+    Places,
+}
+
+/// What was loaded.
+pub(crate) struct Loaded {
+    pub(crate) state: State,
+    pub(crate) clock: Timestamp,
+    /// What the sender's last exchange removed.
+    pub(crate) removed: Option<usize>,
+}
+
+/// Reads blocks until they have about so many bytes; a read-ahead.
+const AHEAD_BLOCKS: i64 = 128;
+const AHEAD_EVENTS: i64 = 2_048;
+
+/// Loads the service, as one instance needs it.
+pub(crate) async fn load(
+    client: &Client,
+    sql: &Statements,
+    partitions: u32,
+    sender: InstanceId,
+    extent: Extent,
+) -> Result<Loaded, Stop> {
+    let (me, all) = (uuid(sender.to_bytes()), extent == Extent::All);
+    let service = &sql.service;
+    // The service first: should it change meanwhile, its version tells.
+    let plain = [
+        &sql.load_service,
+        &sql.load_instances,
+        &sql.load_exchanges,
+        &sql.load_groups,
+        &sql.load_owners,
+        &sql.load_subscriptions,
+        &sql.load_places,
+    ];
+    let mut queries: Vec<BoxFuture<'_, Result<Vec<Row>, tokio_postgres::Error>>> = Vec::new();
+    for text in plain {
+        queries.push(Box::pin(async move { client.query_typed(text, &[(service, Type::INT4)]).await }));
+    }
+    if extent != Extent::Places {
+        queries
+            .push(Box::pin(async { client.query_typed(&sql.load_events, &[(service, Type::INT4)]).await }));
+    }
+    for text in [&sql.load_parked, &sql.load_arrivals].into_iter().filter(|_| extent != Extent::Places) {
+        let (me, all) = (&me, &all);
+        queries.push(Box::pin(async move {
+            client.query_typed(text, &[(service, Type::INT4), (me, Type::UUID), (all, Type::BOOL)]).await
+        }));
+    }
+    let mut found = join_all(queries).await.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter();
+    let mut next = || found.next().unwrap_or_default();
+    let (service, instances, exchanges, groups, owners, subscriptions, places, events, parked, arrivals) =
+        (next(), next(), next(), next(), next(), next(), next(), next(), next(), next());
+
+    let service = service.first().ok_or(Stop::Damaged("the service is gone"))?;
+    let clock = Timestamp::from_micros(service.get(4));
+    let (instances, last_commit) = read_instances(&instances, &exchanges)?;
+    let shared = Shared {
+        version: service.get(0),
+        truce: service.get::<_, Option<i64>>(1).map(Timestamp::from_micros),
+        last_commit,
+        instances,
+        groups: read_groups(&groups, &owners, partitions),
+        subscriptions: Vec::new(),
+    };
+    let mut state = State {
+        shared,
+        parts: (0..partitions).map(|_| Part::default()).collect(),
+        seen: String::new(),
+        versions: HashMap::new(),
+        unfolded: BTreeSet::new(),
+        exchanges: 0,
+    };
+    read_subscriptions(&mut state, &subscriptions, service.get::<_, i32>(3) as usize)?;
+    for row in &places {
+        let value: &[u8] = row.get(2);
+        places::restore(
+            &mut state,
+            Partition(row.get::<_, i32>(0) as u32),
+            row.get::<_, i32>(1) as u32,
+            value,
+        )
+        .ok_or(Stop::Damaged("a place cannot be read"))?;
+    }
+    let mut removed = None;
+    for row in &exchanges {
+        let instance = InstanceId::from_bytes(row.get::<_, Uuid>(0).into_bytes());
+        let is_mine = instance == Some(sender);
+        let (bytes, mut at): (&[u8], usize) = (row.get(6), 0);
+        while at < bytes.len() {
+            let (partition, what, value) =
+                places::pull(bytes, &mut at).ok_or(Stop::Damaged("an exchange cannot be read"))?;
+            places::restore(&mut state, partition, what, value)
+                .ok_or(Stop::Damaged("a place cannot be read"))?;
+            if is_mine {
+                state.unfolded.insert((partition, what));
+            }
+        }
+        if is_mine {
+            state.exchanges += 1;
+            removed = Some(row.get::<_, i32>(5) as usize);
+        }
+    }
+    for part in &mut state.parts {
+        part.tail = Tail::behind(part.head);
+        for desk in part.desks.iter_mut().flatten() {
+            desk.suspects = (!desk.cursor.has_suspects()).then(Suspects::default);
+        }
+    }
+    for row in &events {
+        let position = Position(row.get::<_, i64>(1) as u64);
+        if let Some(part) = state.parts.get_mut(row.get::<_, i32>(0) as usize)
+            && position > part.trimmed
+        {
+            part.events.insert(position);
+        }
+    }
+    for row in &parked {
+        let index = index_of(SubscriptionId(row.get::<_, i32>(0) as u32));
+        let position = Position(row.get::<_, i64>(2) as u64);
+        let read = crate::parked::read(row.get(3), row.get(4), row.get(5), row.get(6));
+        let read = read.ok_or(Stop::Damaged("a parked row cannot be read"))?;
+        let desk = index.and_then(|index| state.desk_mut(index, Partition(row.get::<_, i32>(1) as u32)));
+        if let Some(desk) = desk {
+            desk.parked.insert(position, read);
+        }
+    }
+    let Some(arrivals) = arrivals.first() else {
+        return Ok(Loaded { state, clock, removed });
+    };
+    state.seen = arrivals.get("seen");
+    for (id, partition, due, arrival) in come(arrivals)? {
+        if let Some(part) = state.parts.get_mut(partition.0 as usize) {
+            part.arrivals.add(id, due, arrival);
+        }
+    }
+    Ok(Loaded { state, clock, removed })
+}
+
+fn read_instances(
+    instances: &[Row],
+    exchanges: &[Row],
+) -> Result<(BTreeMap<InstanceId, Instance>, Option<Timestamp>), Stop> {
+    const DAMAGED: Stop = Stop::Damaged("an instance cannot be read");
+    let mut known = BTreeMap::new();
+    let mut last: Option<(i64, Timestamp)> = None;
+    let mut note = |transaction: i64, at: Timestamp| {
+        if last.is_none_or(|(newest, _)| newest <= transaction) {
+            last = Some((transaction, at));
+        }
+    };
+    for row in instances {
+        let id = InstanceId::from_bytes(row.get::<_, Uuid>(0).into_bytes()).ok_or(DAMAGED)?;
+        let at = Timestamp::from_micros(row.get(7));
+        note(row.get(8), at);
+        let instance = Instance {
+            known: KnownInstance {
+                start_token: row.get::<_, i64>(1) as u64,
+                last: row.get::<_, i64>(5) as u64,
+                digest: row.get::<_, i64>(6) as u64,
+                gone: row.get(4),
+            },
+            group: row.get::<_, Option<i32>>(2).map(|group| group as usize - 1),
+            types: read_types(row.get(3)).ok_or(DAMAGED)?,
+            last_seen: at,
+        };
+        known.insert(id, instance);
+    }
+    for row in exchanges {
+        let id = InstanceId::from_bytes(row.get::<_, Uuid>(0).into_bytes()).ok_or(DAMAGED)?;
+        let at = Timestamp::from_micros(row.get(3));
+        note(row.get(4), at);
+        if let Some(instance) = known.get_mut(&id) {
+            instance.known.last = row.get::<_, i64>(1) as u64;
+            instance.known.digest = row.get::<_, i64>(2) as u64;
+            instance.last_seen = at;
+        }
+    }
+    Ok((known, last.map(|(_, at)| at)))
+}
+
+/// Name, NUL, newest version, NUL, and so on.
+fn read_types(bytes: &[u8]) -> Option<Arc<[(Box<str>, u16)]>> {
+    let mut fields = bytes.split(|byte| *byte == 0);
+    let mut types = Vec::new();
+    while let (Some(name), Some(version)) = (fields.next(), fields.next()) {
+        let version = core::str::from_utf8(version).ok()?.parse().ok()?;
+        types.push((core::str::from_utf8(name).ok()?.into(), version));
+    }
+    Some(types.into())
+}
+
+/// What [`read_types`] reads.
+pub(crate) fn write_types(types: &[(Box<str>, u16)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, version) in types {
+        out.extend_from_slice(name.as_bytes());
+        out.push(0);
+        out.extend_from_slice(version.to_string().as_bytes());
+        out.push(0);
+    }
+    out
+}
+
+fn read_groups(groups: &[Row], owners: &[Row], partitions: u32) -> Vec<Group> {
+    let group = |row: &Row| Group {
+        name: row.get::<_, &str>(1).into(),
+        owners: vec![Owner::default(); partitions as usize],
+        subscriptions: Vec::new(),
+    };
+    let mut groups: Vec<Group> = groups.iter().map(group).collect();
+    for row in owners {
+        let instance = row.get::<_, Option<Uuid>>(2);
+        let owner = Owner {
+            instance: instance.and_then(|instance| InstanceId::from_bytes(instance.into_bytes())),
+            epoch: Epoch(row.get::<_, i64>(3) as u64),
+        };
+        let group = groups.get_mut(row.get::<_, i32>(0) as usize - 1);
+        if let Some(slot) = group.and_then(|group| group.owners.get_mut(row.get::<_, i32>(1) as usize)) {
+            *slot = owner;
+        }
+    }
+    groups
+}
+
+fn read_subscriptions(state: &mut State, rows: &[Row], ever: usize) -> Result<(), Stop> {
+    let State { shared, parts, .. } = state;
+    shared.subscriptions.resize_with(ever, || None);
+    parts.iter_mut().for_each(|part| part.desks.resize_with(ever, || None));
+    for row in rows {
+        let index = row.get::<_, i32>(0) as usize - 1;
+        let group = row.get::<_, i32>(1) as usize - 1;
+        let on_dead = if row.get(3) { OnDead::Halt } else { OnDead::Skip };
+        let subscription = Subscription {
+            group,
+            name: row.get::<_, &str>(2).into(),
+            on_dead,
+            attempts_max: row.get::<_, i32>(4) as u32,
+            paused: row.get(5),
+        };
+        let (Some(slot), Some(group)) = (shared.subscriptions.get_mut(index), shared.groups.get_mut(group))
+        else {
+            return Err(Stop::Damaged("a subscription cannot be read"));
+        };
+        *slot = Some(subscription);
+        group.subscriptions.push(index);
+        for part in parts.iter_mut() {
+            part.desks[index] = Some(Desk::new(Default::default(), on_dead));
+        }
+    }
+    Ok(())
+}
+
+/// Looks everything up that a batch needs, one round trip in all.
+pub(crate) async fn look_up(
+    client: &Client,
+    sql: &Statements,
+    state: &mut State,
+    facts: &mut Facts,
+    needs: &[Need],
+) -> Result<(), Stop> {
+    let mut queries: Vec<BoxFuture<'_, Result<Found, Stop>>> = Vec::new();
+    let mut suspects: BTreeMap<Partition, (Position, Position)> = BTreeMap::new();
+    for need in needs {
+        match need.clone() {
+            Need::Fresh | Need::Alone => {}
+            Need::Heads => queries.push(Box::pin(heads(client, sql))),
+            Need::Ahead { index, partition, after, last } => {
+                let trimmed = state.parts[partition.0 as usize].trimmed;
+                queries.push(Box::pin(async move {
+                    let read = read_log(client, sql, Range { partition, after, last, trimmed }).await?;
+                    Ok(Found::Ahead { index, partition, read })
+                }));
+            }
+            Need::Suspects { index, partition } => {
+                if let Some(desk) = state.desk(index, partition) {
+                    let range = (desk.cursor.low(), desk.cursor.suspects_to());
+                    let known = suspects.entry(partition).or_insert(range);
+                    *known = (known.0.min(range.0), known.1.max(range.1));
+                }
+            }
+            Need::Record { index, partition, position } => queries.push(Box::pin(async move {
+                let arguments = key_of(sql, index, partition, position);
+                let rows = client.query_typed(&sql.parked_record, &arguments.types()).await?;
+                let record: &[u8] = rows.first().ok_or(Stop::Damaged("a parked row is gone"))?.get(0);
+                Ok(Found::Record { index, partition, position, record: record.into() })
+            })),
+            Need::Message { partition, position } => {
+                let trimmed = state.parts[partition.0 as usize].trimmed;
+                queries.push(Box::pin(async move {
+                    let range = Range { partition, after: Position(position.0 - 1), last: position, trimmed };
+                    let read = read_log(client, sql, range).await?;
+                    Ok(Found::Message { partition, position, read })
+                }));
+            }
+            Need::IsEvent { partition, position } => queries.push(Box::pin(async move {
+                let arguments = key_of(sql, 0, partition, position);
+                let rows = client.query_typed(&sql.is_event, &arguments.types()[..3]).await?;
+                Ok(Found::IsEvent { partition, position, is_event: !rows.is_empty() })
+            })),
+            Need::FirstEvents => queries.push(Box::pin(async move {
+                let rows = client.query_typed(&sql.first_events, &[(&sql.service, Type::INT4)]).await?;
+                Ok(Found::FirstEvents(rows))
+            })),
+            Need::OldEvents { until, settled, max } => queries.push(Box::pin(async move {
+                let partitions: Vec<i32> = (0..settled.len() as i32).collect();
+                let settled: Vec<i64> = settled.iter().map(|position| position.0 as i64).collect();
+                let (until, max) = (until.micros(), i64::try_from(max).unwrap_or(i64::MAX));
+                let arguments = Arguments::default()
+                    .add(&sql.service, Type::INT4)
+                    .add(&partitions, Type::INT4_ARRAY)
+                    .add(&settled, Type::INT8_ARRAY)
+                    .add(&until, Type::INT8)
+                    .add(&max, Type::INT8);
+                Ok(Found::OldEvents(client.query_typed(&sql.old_events, arguments.types()).await?))
+            })),
+        }
+    }
+    for (&partition, &(after, last)) in &suspects {
+        let trimmed = state.parts[partition.0 as usize].trimmed;
+        queries.push(Box::pin(async move {
+            let mut all = Tail::behind(after);
+            // A window may hold more than is read at once.
+            while all.through() < last {
+                let range = Range { partition, after: all.through(), last, trimmed };
+                let read = read_log(client, sql, range).await?;
+                read.after(range.after).for_each(|entry| all.push(entry.clone()));
+                all.extend_to(read.through());
+            }
+            Ok(Found::Suspects { partition, read: all })
+        }));
+    }
+    for found in join_all(queries).await {
+        take(found?, state, facts)?;
+    }
+    for need in needs {
+        if let Need::Suspects { index, partition } = *need
+            && let Some(desk) = state.desk_mut(index, partition)
+            && desk.suspects.is_none()
+        {
+            desk.suspects = Some(Suspects::default());
+        }
+    }
+    Ok(())
+}
+
+/// The key of a parked row: the service, partition, position and subscription.
+struct Key<'k> {
+    service: &'k i32,
+    partition: i32,
+    position: i64,
+    subscription: i32,
+}
+
+fn key_of(sql: &Statements, index: usize, partition: Partition, position: Position) -> Key<'_> {
+    Key {
+        service: &sql.service,
+        partition: partition.0 as i32,
+        position: position.0 as i64,
+        subscription: number(index).0 as i32,
+    }
+}
+
+impl Key<'_> {
+    fn types(&self) -> Vec<(&(dyn tokio_postgres::types::ToSql + Sync), Type)> {
+        vec![
+            (self.service, Type::INT4),
+            (&self.partition, Type::INT4),
+            (&self.position, Type::INT8),
+            (&self.subscription, Type::INT4),
+        ]
+    }
+}
+
+/// What was looked up.
+enum Found {
+    Heads(Vec<Row>),
+    Ahead { index: usize, partition: Partition, read: Tail },
+    Suspects { partition: Partition, read: Tail },
+    Record { index: usize, partition: Partition, position: Position, record: Arc<[u8]> },
+    Message { partition: Partition, position: Position, read: Tail },
+    IsEvent { partition: Partition, position: Position, is_event: bool },
+    FirstEvents(Vec<Row>),
+    OldEvents(Vec<Row>),
+}
+
+async fn heads(client: &Client, sql: &Statements) -> Result<Found, Stop> {
+    Ok(Found::Heads(client.query_typed(&sql.heads, &[(&sql.service, Type::INT4)]).await?))
+}
+
+fn take(found: Found, state: &mut State, facts: &mut Facts) -> Result<(), Stop> {
+    match found {
+        Found::Heads(rows) => {
+            for row in rows {
+                let head = Position(row.get::<_, i64>(1) as u64);
+                if let Some(part) = state.parts.get_mut(row.get::<_, i32>(0) as usize) {
+                    part.head = part.head.max(head);
+                }
+            }
+            facts.has_heads = true;
+        }
+        Found::Ahead { index, partition, read } => {
+            if let Some(desk) = state.desk_mut(index, partition) {
+                if desk.ahead.through() == read.begin() {
+                    read.after(read.begin()).for_each(|entry| desk.ahead.push(entry.clone()));
+                    desk.ahead.extend_to(read.through());
+                } else {
+                    desk.ahead = read;
+                }
+            }
+        }
+        Found::Suspects { partition, read } => {
+            for desk in state.part_mut(partition).desks.iter_mut().flatten() {
+                if desk.suspects.is_some() {
+                    continue;
+                }
+                let mut suspects = Suspects::default();
+                let (low, last) = (desk.cursor.low(), desk.cursor.suspects_to());
+                if low < read.begin() || last > read.through() {
+                    continue;
+                }
+                desk.suspected = Tail::behind(low);
+                for entry in read.after(low).filter(|entry| desk.cursor.is_suspect(entry.position)) {
+                    suspects.insert(entry.position, entry.record().lane());
+                    desk.suspected.push(entry.clone());
+                }
+                desk.suspects = Some(suspects);
+            }
+        }
+        Found::Record { index, partition, position, record } => {
+            if let Some(desk) = state.desk_mut(index, partition) {
+                desk.parked.change(position, |row| row.message.record = Some(record));
+            }
+        }
+        Found::Message { partition, position, read } => {
+            // What must be there and is not is an empty record, which reads as a damaged one.
+            let missing = || Entry { position, version: None, bytes: Slice::whole(&[]) };
+            let entry = read.get(position).cloned().unwrap_or_else(missing);
+            facts.messages.insert((partition, position), entry);
+        }
+        Found::IsEvent { partition, position, is_event } => {
+            facts.is_event.insert((partition, position), is_event);
+        }
+        Found::FirstEvents(rows) => {
+            let first =
+                |row: &Row| (Partition(row.get::<_, i32>(0) as u32), Position(row.get::<_, i64>(1) as u64));
+            facts.first_events = Some(rows.iter().map(first).collect());
+        }
+        Found::OldEvents(rows) => {
+            let mut old: BTreeMap<Partition, Vec<(Position, Timestamp)>> = BTreeMap::new();
+            for row in rows {
+                let partition = Partition(row.get::<_, i32>(0) as u32);
+                let event = (Position(row.get::<_, i64>(1) as u64), Timestamp::from_micros(row.get(2)));
+                old.entry(partition).or_default().push(event);
+            }
+            facts.old_events = Some(old);
+        }
+    }
+    Ok(())
+}
+
+/// Positions of a partition to look at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range {
+    pub(crate) partition: Partition,
+    pub(crate) after: Position,
+    pub(crate) last: Position,
+    pub(crate) trimmed: Position,
+}
+
+/// Reads the messages of a range, as many as are worth a round trip.
+pub(crate) async fn read_log(client: &Client, sql: &Statements, range: Range) -> Result<Tail, Stop> {
+    let Range { partition, after, last, trimmed } = range;
+    let number = partition.0 as i32;
+    let (first, end) = (after.0 as i64, last.0 as i64);
+    // Nothing that is trimmed is shown, though it may still be there.
+    let behind = first.max(trimmed.0 as i64);
+    let blocks = async {
+        let arguments = Arguments::default()
+            .add(&sql.service, Type::INT4)
+            .add(&number, Type::INT4)
+            .add(&behind, Type::INT8)
+            .add(&end, Type::INT8)
+            .add(&AHEAD_BLOCKS, Type::INT8);
+        client.query_typed(&sql.read_blocks, arguments.types()).await
+    };
+    let events = async {
+        let arguments = Arguments::default()
+            .add(&sql.service, Type::INT4)
+            .add(&number, Type::INT4)
+            .add(&first, Type::INT8)
+            .add(&end, Type::INT8)
+            .add(&AHEAD_EVENTS, Type::INT8);
+        client.query_typed(&sql.read_events, arguments.types()).await
+    };
+    let (blocks, events) = futures_util::future::join(blocks, events).await;
+    let (blocks, events) = (blocks?, events?);
+    let mut through = last;
+    if blocks.len() as i64 == AHEAD_BLOCKS {
+        through = blocks.last().map_or(last, |row| Position(row.get::<_, i64>(0) as u64)).min(last);
+    }
+    if events.len() as i64 == AHEAD_EVENTS {
+        through = events.last().map_or(through, |row| Position(row.get::<_, i64>(0) as u64)).min(through);
+    }
+    let mut entries: Vec<Entry> = Vec::new();
+    for row in &blocks {
+        let (last, bytes): (i64, &[u8]) = (row.get(0), row.get(1));
+        let buffer: Arc<[u8]> = bytes.into();
+        let found = read_block(bytes, Position(last as u64))
+            .ok_or(Stop::Damaged("a block of the log cannot be read"))?;
+        let shown = found.into_iter().filter(|(position, ..)| *position > after && *position > trimmed);
+        entries.extend(shown.map(|(position, start, end)| Entry {
+            position,
+            version: None,
+            bytes: Slice::new(&buffer, start, end),
+        }));
+    }
+    for row in &events {
+        entries.push(Entry {
+            position: Position(row.get::<_, i64>(0) as u64),
+            version: row.get::<_, Option<i64>>(1).map(|version| Version(version as u64)),
+            bytes: Slice::whole(row.get(2)),
+        });
+    }
+    entries.sort_by_key(|entry| entry.position);
+    let mut read = Tail::behind(after);
+    entries.into_iter().filter(|entry| entry.position <= through).for_each(|entry| read.push(entry));
+    read.extend_to(through);
+    Ok(read)
+}

@@ -1,0 +1,164 @@
+//! The schema: made and brought up to date under a lock, checked at every start, printed for an administrator.
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+use whizbang_storage::Service;
+
+use crate::{OpenError, PostgresOptions};
+
+/// The version that this crate's statements are written for.
+pub(crate) const VERSION: i32 = 1;
+
+/// The steps to each version, the first from nothing.
+const MIGRATIONS: [&[&str]; VERSION as usize] = [&[
+    include_str!("sql/schema/1_tables.sql"),
+    include_str!("sql/schema/1_exchange.sql"),
+    include_str!("sql/schema/1_enqueue.sql"),
+]];
+
+/// What an opened service knows of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Agreed {
+    pub(crate) service: i32,
+}
+
+/// A statement with the schema's name in it.
+pub(crate) fn sql(text: &str, schema: &str) -> String {
+    // Only names that need no care are accepted; quoted, they may be reserved words.
+    text.replace("{schema}", &format!("\"{schema}\""))
+}
+
+/// The statements that bring a schema from a version to this crate's, one transaction in all.
+pub(crate) fn statements(schema: &str, from: i32) -> String {
+    let mut out = String::new();
+    if from == 0 {
+        out.push_str(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\";\n\n"));
+    }
+    for steps in MIGRATIONS.iter().skip(from.max(0) as usize) {
+        for step in *steps {
+            out.push_str(&sql(step, schema));
+            out.push('\n');
+        }
+    }
+    out.push_str(&sql(
+        &format!(
+            "INSERT INTO {{schema}}.schema_version (version) VALUES ({VERSION})
+    ON CONFLICT (only) DO UPDATE SET version = excluded.version;\n"
+        ),
+        schema,
+    ));
+    out
+}
+
+/// The statement that makes a service known, as [`agree`] would.
+pub(crate) fn service_statement(schema: &str, service: &Service) -> String {
+    let name = service.name.replace('\'', "''");
+    sql(
+        &format!(
+            "INSERT INTO {{schema}}.service (name, partitions, time_to_live) VALUES ('{name}', {}, {})
+    ON CONFLICT (name) DO NOTHING;\n",
+            service.partitions,
+            micros(service.time_to_live),
+        ),
+        schema,
+    )
+}
+
+impl PostgresOptions {
+    /// Makes the schema, or brings it up to date; nothing happens when it is. Of several processes one does it, the others wait.
+    ///
+    /// The role needs the right to create the schema. Where it must not have that, `whizbang-pg-schema` prints the same
+    /// statements for an administrator.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the database is then as it was before.
+    pub async fn migrate(&self) -> Result<(), OpenError> {
+        let client = self.connect_once().await?;
+        let failed = |source| OpenError::Postgres { schema: self.schema.clone(), source };
+        // Held until the end of the transaction: through a pooler as well.
+        let lock = format!(
+            "BEGIN; SELECT pg_advisory_xact_lock(hashtext('whizbang'), hashtext('{}'));",
+            self.schema
+        );
+        client.batch_execute(&lock).await.map_err(failed)?;
+        let found = self.schema_version(&client).await?.unwrap_or(0);
+        if found > VERSION {
+            let schema = self.schema.clone();
+            return Err(OpenError::Newer { schema, found, known: VERSION });
+        }
+        if found < VERSION {
+            client.batch_execute(&statements(&self.schema, found)).await.map_err(failed)?;
+        }
+        client.batch_execute("COMMIT").await.map_err(failed)
+    }
+
+    /// Checks the schema, and agrees with it on the service.
+    pub(crate) async fn agree(&self) -> Result<Agreed, OpenError> {
+        let client = self.connect_once().await?;
+        let schema = || self.schema.clone();
+        match self.schema_version(&client).await? {
+            None => return Err(OpenError::NoSchema { schema: schema(), known: VERSION }),
+            Some(found) if found > VERSION => {
+                return Err(OpenError::Newer { schema: schema(), found, known: VERSION });
+            }
+            Some(found) if found < VERSION => {
+                return Err(OpenError::Older { schema: schema(), found, known: VERSION });
+            }
+            Some(_) => {}
+        }
+        let failed = |source| OpenError::Postgres { schema: schema(), source };
+        let service = &self.service;
+        let find = sql(include_str!("sql/find_service.sql"), &self.schema);
+        let add = sql(include_str!("sql/add_service.sql"), &self.schema);
+        let mut found = client.query_typed(&find, &[(&service.name, Type::TEXT)]).await.map_err(failed)?;
+        if found.is_empty() {
+            let (partitions, time_to_live) = (service.partitions as i32, micros(service.time_to_live));
+            client
+                .query_typed(
+                    &add,
+                    &[(&service.name, Type::TEXT), (&partitions, Type::INT4), (&time_to_live, Type::INT8)],
+                )
+                .await
+                .map_err(failed)?;
+            found = client.query_typed(&find, &[(&service.name, Type::TEXT)]).await.map_err(failed)?;
+        }
+        let row = found.first().ok_or_else(|| OpenError::NoSchema { schema: schema(), known: VERSION })?;
+        let partitions = row.get::<_, i32>(1) as u32;
+        let time_to_live = std::time::Duration::from_micros(row.get::<_, i64>(2) as u64);
+        service.agrees_with(partitions, time_to_live)?;
+        Ok(Agreed { service: row.get(0) })
+    }
+
+    /// None: there is no such schema, or it is not ours.
+    async fn schema_version(&self, client: &Client) -> Result<Option<i32>, OpenError> {
+        let there = "SELECT to_regclass($1) IS NOT NULL";
+        let table = format!("\"{}\".schema_version", self.schema);
+        let failed = |source| OpenError::Postgres { schema: self.schema.clone(), source };
+        let rows = client.query_typed(there, &[(&table, Type::TEXT)]).await.map_err(failed)?;
+        if !rows.first().is_some_and(|row| row.get(0)) {
+            return Ok(None);
+        }
+        let text = sql("SELECT version FROM {schema}.schema_version", &self.schema);
+        match client.query_typed(&text, &[]).await {
+            Ok(rows) => Ok(rows.first().map(|row| row.get(0))),
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// A connection for a moment.
+    async fn connect_once(&self) -> Result<Client, OpenError> {
+        let (client, connection) =
+            self.connector()?.connect().await.map_err(|error| OpenError::Connect(error.into()))?;
+        tokio::spawn(async move {
+            // Whoever uses the client is told.
+            let _ = connection.await;
+        });
+        Ok(client)
+    }
+}
+
+pub(crate) fn micros(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

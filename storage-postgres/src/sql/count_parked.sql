@@ -1,0 +1,1 @@
+SELECT subscription, state, count(*) FROM {schema}.parked WHERE service = $1 GROUP BY subscription, state

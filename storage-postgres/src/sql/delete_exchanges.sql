@@ -1,0 +1,1 @@
+DELETE FROM {schema}.exchange WHERE service = $1 AND instance = ANY ($2)

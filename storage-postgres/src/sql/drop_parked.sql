@@ -1,0 +1,1 @@
+DELETE FROM {schema}.parked WHERE service = $1 AND subscription = ANY ($2)

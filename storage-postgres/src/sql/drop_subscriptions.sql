@@ -1,0 +1,1 @@
+DELETE FROM {schema}.subscription WHERE service = $1 AND number = ANY ($2)

@@ -1,0 +1,1 @@
+SELECT consumers, partition, instance, epoch FROM {schema}.owner WHERE service = $1

@@ -1,0 +1,1 @@
+SELECT partition, what, value FROM {schema}.place WHERE service = $1

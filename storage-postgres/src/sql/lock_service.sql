@@ -1,0 +1,1 @@
+SELECT FROM {schema}.service WHERE id = $1 FOR NO KEY UPDATE
