@@ -14,7 +14,7 @@ use crate::conflicts::Conflicts;
 use crate::flows::Flows;
 use crate::handout::{Handout, worker_of};
 use crate::host;
-use crate::lanes::Outcome;
+use crate::lanes::{LaneKey, Outcome};
 use crate::replies::Refused;
 use crate::settle::{How, UnitHead};
 use crate::shared::{Shared, Wants};
@@ -28,6 +28,8 @@ pub(crate) struct Delivering<'p> {
     pub(crate) wants: &'p Wants,
     pub(crate) workers: usize,
     pub(crate) handout: Arc<Handout>,
+    /// Lanes of which this batch has parked something.
+    pub(crate) parked: Vec<LaneKey>,
 }
 
 /// What came of it.
@@ -52,6 +54,7 @@ impl Delivering<'_> {
         std::mem::swap(&mut out.page, &mut answer.page);
         out.of.resize_with(self.workers, Default::default);
 
+        self.parked = parked_lanes(parts, answer);
         for (ticket, why) in parts.unsendable {
             self.shared.replies.refuse(*ticket, why.clone());
         }
@@ -112,7 +115,9 @@ impl Delivering<'_> {
                 let Some(epoch) = self.flows.epoch(partition).filter(|_| handed_out) else {
                     return;
                 };
+                let lane_id = append.lane();
                 for flow in 0..self.flows.subscriptions().len() {
+                    let is_parked = self.parked.contains(&LaneKey { flow: flow as u32, lane: lane_id });
                     if !(self.wants)(flow as u32, append.type_name) {
                         self.flows.done(flow, partition, epoch, position);
                         continue;
@@ -136,7 +141,7 @@ impl Delivering<'_> {
                         epoch,
                         attempt: 1,
                         origin: Origin::Log,
-                        lane: LaneState::Free,
+                        lane: if is_parked { LaneState::Parked } else { LaneState::Free },
                         condition: Condition::Whole,
                     });
                     out.of[worker_of(partition, self.workers)].items.push((index as u32, flow as u32));
@@ -222,6 +227,18 @@ impl Delivering<'_> {
         }
         settled
     }
+}
+
+/// The lanes of which this batch has parked something. A message that it emitted before that was still handed out at once;
+/// nobody but this engine knows that it has to wait.
+fn parked_lanes(parts: &Assembled<'_>, answer: &Answer) -> Vec<LaneKey> {
+    let parked = parts.sources.iter().zip(&answer.units).filter_map(|(source, answered)| match source {
+        Source::Worker(head) if head.how.parks() && matches!(answered, UnitAnswer::Applied { .. }) => {
+            Some(head.lane())
+        }
+        _ => None,
+    });
+    parked.collect()
 }
 
 /// What a unit's answer means for its lane.

@@ -9,7 +9,7 @@
 //! answered, what comes from the log's flow is deferred behind it; from then on the store itself says what must wait. Parked
 //! work comes in runs of a lane: when one of a run is parked again, those behind it are given back.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -302,10 +302,10 @@ impl Lanes {
                     running.work.clone()
                 });
                 let waiting = std::mem::take(&mut lane.waiting);
-                // A message that was detached and has ended stands here twice.
+                // A message that was detached and has ended stands here twice, with what was deferred meanwhile in between.
                 lane.waiting.extend(first.into_iter().chain(later).chain(running).chain(waiting));
-                let mut seen = None;
-                lane.waiting.retain(|work| seen.replace(work.head().position) != Some(work.head().position));
+                let mut seen = HashSet::new();
+                lane.waiting.retain(|work| seen.insert(work.head().position));
                 lane.unblock();
                 self.detached.retain(|detached| detached.key != key);
             }
@@ -492,6 +492,26 @@ mod tests {
         let order: Vec<String> =
             std::iter::from_fn(|| lanes.next(key("a")).map(|step| at(Some(step)))).collect();
         assert_eq!(order, ["run 2", "run 3", "run 4", "run 5"]);
+    }
+
+    #[test]
+    fn a_message_that_was_detached_and_has_ended_runs_again_once_when_its_lane_is_set_back() {
+        let mut lanes = Lanes::default();
+        lanes.sent(log("a", 1), false, None);
+        lanes.running(log("a", 2), oneshot::channel().0);
+        let detached = lanes.detach(key("a")).unwrap();
+        lanes.sent(detached, true, None);
+        let Some(Step::Defer(deferred)) = lanes.arrive(log("a", 3)) else { panic!("2 is parked") };
+        lanes.sent(deferred, true, None);
+        let ended = lanes.finished_detached(key("a"), Position(2)).unwrap();
+        lanes.sent(ended, false, None);
+        lanes.answered(Outcome::Conflict);
+        for _ in 0..3 {
+            lanes.answered(Outcome::NotTried);
+        }
+        let order: Vec<String> =
+            std::iter::from_fn(|| lanes.next(key("a")).map(|step| at(Some(step)))).collect();
+        assert_eq!(order, ["run 1", "run 2", "run 3"]);
     }
 
     #[test]

@@ -318,6 +318,7 @@ impl<S: WorkStore> Pump<S> {
             wants: &self.shared.wants,
             workers: self.workers.len(),
             handout: self.handouts.take(self.workers.len()),
+            parked: Vec::new(),
         }
         .deliver(&batch, &parts, &mut self.answer, now);
         let Assembled { notices, positions, .. } = parts;
