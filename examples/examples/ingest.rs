@@ -212,6 +212,8 @@ async fn take_in(
     progress: &ProgressBar,
 ) -> Result<Outcome, Failed> {
     let mut outcome = Outcome { input: source.name(), ..Outcome::default() };
+    // Messages of one publisher are stored in the order in which it took them, though nobody waits for each.
+    let mut publisher = engine.publisher()?;
     let mut in_flight = VecDeque::new();
     while let Some(found) = source.next_delivery()? {
         progress.set_position(source.position());
@@ -223,30 +225,12 @@ async fn take_in(
             }
         };
         let sent = Sent::of(line, &delivery);
-        let (key, mut message) = (delivery.delivery.clone(), AcceptDelivery::from(delivery));
-        loop {
-            let once = EmitOptions { once: Some(key.as_bytes()), ..EmitOptions::default() };
-            match engine.try_send_with(message, once) {
-                Ok(accepted) => {
-                    in_flight.push_back((accepted, sent));
-                    break;
-                }
-                // No room. What was sent first is durable first, and makes some.
-                Err(SendError::Full(back)) => {
-                    message = back;
-                    match in_flight.pop_front() {
-                        Some((accepted, sent)) => outcome.settle(accepted, sent, progress).await?,
-                        None => tokio::task::yield_now().await,
-                    }
-                }
-                Err(SendError::Closed(_) | SendError::Unanswered) => {
-                    return Err("the engine has ended".into());
-                }
-                Err(error) => {
-                    outcome.refused(progress, line, &error);
-                    break;
-                }
-            }
+        let key = delivery.delivery.clone();
+        let once = EmitOptions { once: Some(key.as_bytes()), ..EmitOptions::default() };
+        match publisher.send_with(AcceptDelivery::from(delivery), once).await {
+            Ok(accepted) => in_flight.push_back((accepted, sent)),
+            Err(SendError::Closed(_) | SendError::Unanswered) => return Err("the engine has ended".into()),
+            Err(error) => outcome.refused(progress, line, &error),
         }
         if in_flight.len() >= IN_FLIGHT_MAX
             && let Some((accepted, sent)) = in_flight.pop_front()
