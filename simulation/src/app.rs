@@ -206,7 +206,7 @@ impl Hand {
     fn begin(&self, flow: Flow, lane: Lane, cx: &Context<'_>) -> Run<'_> {
         let message = cx.message_id().expect("an engine's handler has a message");
         let attempt = cx.attempt();
-        let number = self.journal.begins(flow, message, lane, attempt);
+        let number = self.journal.begins(self.process, (flow, lane), message, attempt);
         self.journal.line(|| format!("process {}: {flow:?} {lane:?} {message} attempt {attempt}", self.process));
         Run { hand: self, flow, lane, message, number, has_ended: false }
     }
@@ -233,11 +233,13 @@ impl Run<'_> {
         })
     }
 
-    /// It has waited, and goes on: nothing of its lane may have begun meanwhile, unless its process was taken for dead.
+    /// It has waited, and goes on: nothing of its lane may have begun meanwhile, unless one of the two processes was taken for
+    /// dead and does not know yet.
     fn goes_on(&self) {
         let Self { hand, flow, lane, number, .. } = self;
         let newest = hand.journal.with(|notes| notes.newest.get(&(*flow, *lane)).copied());
-        if newest != Some(*number) && !hand.watch.was_evicted(hand.process) {
+        let is_excused = |process| hand.watch.was_evicted(process);
+        if newest.is_some_and(|(run, by)| run != *number && !is_excused(by) && !is_excused(hand.process)) {
             hand.journal.violation(format!("two handlers of {flow:?} {lane:?} run at once"));
         }
     }

@@ -18,8 +18,8 @@ pub(crate) struct Notes {
     /// By offer.
     pub(crate) fates: Vec<Fate>,
     pub(crate) handled: BTreeMap<(Flow, MessageId), Runs>,
-    /// The newest run of each lane, by its number.
-    pub(crate) newest: BTreeMap<(Flow, Lane), u64>,
+    /// The newest run of each lane: its number and its process.
+    pub(crate) newest: BTreeMap<(Flow, Lane), (u64, usize)>,
     runs: u64,
     /// Instances that died with what they had in hand: crashed, evicted, or left while something ran.
     pub(crate) deaths: u32,
@@ -129,7 +129,13 @@ impl Journal {
     }
 
     /// A handler begins; returns the number of its run.
-    pub(crate) fn begins(&self, flow: Flow, message: MessageId, lane: Lane, attempt: u32) -> u64 {
+    pub(crate) fn begins(
+        &self,
+        process: usize,
+        (flow, lane): (Flow, Lane),
+        message: MessageId,
+        attempt: u32,
+    ) -> u64 {
         self.with(|notes| {
             let runs = notes.handled.entry((flow, message)).or_default();
             // After so many conflicts in a row the engine gives a message a pause, as if it had failed.
@@ -145,7 +151,7 @@ impl Journal {
                 ));
             }
             notes.runs += 1;
-            notes.newest.insert((flow, lane), notes.runs);
+            notes.newest.insert((flow, lane), (notes.runs, process));
             notes.runs
         })
     }

@@ -105,7 +105,8 @@ impl Verdict<'_> {
         let is_due = match letter.reason {
             DeadReason::Rejected => is_planned,
             DeadReason::AttemptsExhausted => {
-                letter.attempts + letter.crashes >= ATTEMPTS_MAX && failed_max + deaths >= ATTEMPTS_MAX
+                // The one it died with is not counted when its engine has said so.
+                letter.attempts + letter.crashes + 1 >= ATTEMPTS_MAX && failed_max + deaths >= ATTEMPTS_MAX
             }
             _ => false,
         };

@@ -33,6 +33,8 @@ struct Instance {
     process: usize,
     /// When its last batch was committed.
     heard_of: Instant,
+    /// Its number.
+    number: u64,
     is_dead: bool,
     has_left: bool,
 }
@@ -63,6 +65,7 @@ impl Watch {
         let from = batch.from.instance;
         let mut seen = self.seen.lock();
         seen.calls += 1;
+        self.journal.line(|| told(process, batch, answer, result));
         match result {
             Ok(()) => {}
             Err(StoreError::Evicted) => {
@@ -76,10 +79,13 @@ impl Watch {
             return self.evicted(from);
         }
         let now = Instant::now();
-        seen.instances
-            .entry(from)
-            .and_modify(|instance| instance.heard_of = now)
-            .or_insert(Instance { process, heard_of: now, is_dead: false, has_left: false });
+        let number = batch.from.number;
+        let new = Instance { process, heard_of: now, number, is_dead: false, has_left: false };
+        let instance = seen.instances.entry(from).or_insert(new);
+        if instance.number < number {
+            // A repeat is no sign of life.
+            (instance.number, instance.heard_of) = (number, now);
+        }
         match &batch.membership {
             Some(Membership::Release(releases)) => {
                 seen.given_back.extend(releases.iter().map(|release| (release.partition, from)));
@@ -133,4 +139,62 @@ impl Watch {
             notes.evictions += 1;
         });
     }
+}
+
+/// A call in a few lines.
+fn told(process: usize, batch: &WorkBatch<'_>, answer: &Answer, result: &Result<(), StoreError>) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("process {process}: batch {} of {}", batch.from.number, batch.from.instance);
+    let mut say = |line: std::fmt::Arguments<'_>| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n{:18}{line}", "");
+    };
+    if let Some(membership) = &batch.membership {
+        say(format_args!("{membership:?}"));
+    }
+    if let Err(error) = result {
+        say(format_args!("FAILED: {error}"));
+        return text;
+    }
+    for (unit, answered) in batch.units.iter().zip(&answer.units) {
+        match &unit.delivery {
+            Some(of) => say(format_args!(
+                "unit of subscription {} partition {} position {} attempt {}: {:?}, {} emits: {answered:?}",
+                of.subscription.0, of.partition, of.position, of.attempt, unit.settle, unit.emits.len()
+            )),
+            None => say(format_args!("group of {}: {answered:?}", unit.emits.len())),
+        }
+    }
+    for (settled, answered) in batch.settled.iter().zip(&answer.settled) {
+        say(format_args!(
+            "settled by subscription {} in partition {}: {} to {}: {answered:?}",
+            settled.subscription.0, settled.partition, settled.first, settled.last
+        ));
+    }
+    for (append, answered) in batch.appends.iter().zip(&answer.appends) {
+        say(format_args!("append {}: {answered:?}", append.id));
+    }
+    for (read, answered) in batch.reads.iter().zip(&answer.reads) {
+        say(format_args!(
+            "read by subscription {} in partition {} after {}: {answered:?}",
+            read.subscription.0, read.partition, read.after
+        ));
+    }
+    for index in 0..answer.page.len() {
+        if let Some(handed) = answer.page.get(index) {
+            let kind = if answer.due.contains(&index) { "due" } else { "read" };
+            say(format_args!(
+                "{kind}: {} for subscription {} partition {} position {} attempt {} {:?} {:?}",
+                handed.id, handed.subscription.0, handed.partition, handed.position, handed.attempt, handed.origin, handed.lane
+            ));
+        }
+    }
+    if let Some(membership) = &answer.membership {
+        let owned: Vec<_> = membership.owned.iter().map(|owned| (owned.partition.0, owned.epoch.0)).collect();
+        say(format_args!(
+            "owns {owned:?}, is to give {} back; next due {:?}",
+            membership.give_back, membership.next_due
+        ));
+    }
+    text
 }
