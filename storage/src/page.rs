@@ -94,7 +94,7 @@ pub enum Origin {
     Log,
     /// It was parked, and is due.
     Parked,
-    /// It was handed out to an owner that died, and comes alone.
+    /// An owner that died had it in hand: it may be what killed it.
     Suspect,
     /// It was a dead letter, and an operator sent it again.
     Replay,

@@ -29,7 +29,7 @@ pub async fn s43_what_is_done_does_not_come_back<F: Fixture>() {
     let mut c = world.joined().await;
     b.leave(&[]).await;
     c.heartbeat().await;
-    assert_eq!(numbers(&c.due().await), [4], "it came alone before, and comes alone again");
+    assert_eq!(numbers(&c.due().await), [4], "it came as a suspect, and comes as one again");
 }
 
 /// Scenario 44: Done out of order (3 before 1 and 2), then a crash: the successor gets 1 and 2, never 3.
