@@ -30,6 +30,7 @@ use whizbang_examples::instances::{Instance, Order, Said};
 use whizbang_examples::table::Table;
 use whizbang_postgres_cluster::Cluster;
 use whizbang_storage::{Page, WorkStore};
+use whizbang_storage_postgres::{PostgresOptions, PostgresStore};
 use whizbang_storage_sqlite::{SqliteOptions, SqliteStore};
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -219,22 +220,39 @@ impl Place {
         Service { partitions: PARTITIONS, time_to_live, ..Service::named("cluster") }
     }
 
-    fn sqlite(&self) -> Result<SqliteStore, Failed> {
-        let url = self.url.as_deref().unwrap_or_default();
-        let path = url.strip_prefix("sqlite:").ok_or("the URL begins with postgres: or sqlite:")?;
-        Ok(SqliteOptions { service: self.service(), ..SqliteOptions::default() }.open(path)?)
+    async fn store(&self) -> Result<Store, Failed> {
+        let (url, service) = (self.url.as_deref().unwrap_or_default(), self.service());
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            return Ok(Store::Sqlite(SqliteOptions { service, ..SqliteOptions::default() }.open(path)?));
+        }
+        let options =
+            PostgresOptions { service, schema: self.schema.clone(), ..PostgresOptions::from_url(url)? };
+        options.migrate().await?;
+        Ok(Store::Postgres(options.open().await?))
     }
 
     /// An engine over it. Nothing but this knows which storage it is.
     async fn engine(&self, office: Office) -> Result<Engine<Office>, Failed> {
         let options = Options { give_back_within: Duration::from_secs(2), ..Options::default() };
-        Ok(Engine::builder(office).storage(self.sqlite()?).options(options).start().await?)
+        let builder = Engine::builder(office).options(options);
+        Ok(match self.store().await? {
+            Store::Postgres(store) => builder.storage(store).start().await?,
+            Store::Sqlite(store) => builder.storage(store).start().await?,
+        })
     }
 
     /// Its reading side.
     async fn reader(&self) -> Result<AnyReader, Failed> {
-        Ok(AnyReader::new(self.sqlite()?.reader()))
+        Ok(match self.store().await? {
+            Store::Postgres(store) => AnyReader::new(store.reader()),
+            Store::Sqlite(store) => AnyReader::new(store.reader()),
+        })
     }
+}
+
+enum Store {
+    Postgres(PostgresStore),
+    Sqlite(SqliteStore),
 }
 
 // ---- one of the processes --------------------------------------------------------------------------------------------
