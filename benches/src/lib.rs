@@ -11,6 +11,9 @@
 #![forbid(unsafe_code)]
 
 pub mod figures;
+pub mod floors;
 pub mod lifecycle;
 pub mod machine;
 pub mod process;
+pub mod rivals;
+pub mod table;

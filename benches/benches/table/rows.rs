@@ -4,58 +4,15 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use whizbang_benches::figures::Figures;
+pub(crate) use whizbang_benches::table::Must;
+pub(crate) use whizbang_benches::table::Role::{self, Floor, Ours, Rival};
+use whizbang_benches::table::{Contestant as Finished, Row as Measured};
 
 use crate::print;
 
 /// Calls in one sample of a thing that takes nanoseconds.
 pub(crate) const CALLS: usize = 4_096;
-
-/// What a contestant is to the row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Role {
-    /// What the row is about.
-    Ours,
-    /// What it cannot be cheaper than, or the least that somebody would write by hand.
-    Floor,
-    /// What others do for the same end.
-    Rival,
-}
-pub(crate) use Role::{Floor, Ours, Rival};
-
-/// What the first of ours must reach.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Must {
-    /// A median of at most so many nanoseconds.
-    Median(f64),
-    /// And a 99th percentile of at most so many.
-    MedianAndP99(f64, f64),
-    /// A median of at most so many nanoseconds more than that of the row's first floor.
-    OverFloor(f64),
-}
-
-/// A row that was measured.
-#[derive(Debug, Serialize)]
-pub(crate) struct Measured {
-    pub(crate) name: &'static str,
-    pub(crate) title: String,
-    pub(crate) must: Option<Must>,
-    pub(crate) contestants: Vec<Finished>,
-}
-
-/// A contestant after the row.
-#[derive(Debug, Serialize)]
-pub(crate) struct Finished {
-    pub(crate) role: Role,
-    pub(crate) name: String,
-    /// Nanoseconds per operation.
-    pub(crate) figures: Figures,
-    /// Per operation, in the thread that does it; none where they were not counted.
-    pub(crate) allocations: Option<f64>,
-}
 
 /// Runs something, and says how often it allocated in this thread.
 pub(crate) type Counter = fn(&mut dyn FnMut()) -> u64;
@@ -107,7 +64,7 @@ impl Table {
             return;
         }
         let contestants = row.measure(self.counts.get(name));
-        let measured = Measured { name, title, must, contestants };
+        let measured = Measured { name: name.to_owned(), title, must, contestants };
         print::row(&measured);
         self.measured.push(measured);
     }

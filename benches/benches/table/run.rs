@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde::Serialize;
 use whizbang_benches::machine::Machine;
+use whizbang_benches::table::Table as Results;
 
-use crate::rows::{Counter, Counts, Measured, Table};
+use crate::rows::{Counter, Counts, Table};
 use crate::{calls, cores, engines, print, rings, routes, small, waking};
 
 /// Nanoseconds in the process, beside floors and rivals.
@@ -28,14 +29,6 @@ struct Arguments {
     /// Cargo says so.
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-/// The raw results of one run.
-#[derive(Debug, Serialize)]
-struct Results {
-    machine: Machine,
-    samples: usize,
-    rows: Vec<Measured>,
 }
 
 /// Where counted allocations wait for the table.

@@ -106,8 +106,28 @@ async fn store_and_run(arguments: &Arguments) -> Result<Lifecycle, Failed> {
             run("memory", MemoryStore::new(Service::default())?, arguments).await
         }
         Some(("sqlite", path)) => run("sqlite", SqliteStore::open(path)?, arguments).await,
-        _ => Err(format!("unknown store {:?}: `memory` or `sqlite:PATH`", arguments.store).into()),
+        #[cfg(feature = "postgres")]
+        Some(("postgres", "private")) => {
+            let cluster = whizbang_postgres_cluster::Cluster::start(Default::default())?;
+            run_on_postgres(&cluster.url(), arguments).await
+        }
+        #[cfg(feature = "postgres")]
+        Some(("postgres", url)) => run_on_postgres(url, arguments).await,
+        _ => Err(format!(
+            "unknown store {:?}: `memory`, `sqlite:PATH`, `postgres:URL` or `postgres:private` (with --features postgres)",
+            arguments.store
+        )
+        .into()),
     }
+}
+
+#[cfg(feature = "postgres")]
+async fn run_on_postgres(url: &str, arguments: &Arguments) -> Result<Lifecycle, Failed> {
+    // Users write `postgres:URL`, and the URL's own scheme may be left out of it.
+    let url = if url.contains("://") { url.to_owned() } else { format!("postgres:{url}") };
+    let options = whizbang_storage_postgres::PostgresOptions::from_url(&url)?;
+    options.migrate().await?;
+    run("postgres", options.open().await?, arguments).await
 }
 
 /// Whether everything was right.
