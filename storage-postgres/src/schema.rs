@@ -44,7 +44,7 @@ pub(crate) fn statements(schema: &str, from: i32) -> String {
     out.push_str(&sql(
         &format!(
             "INSERT INTO {{schema}}.schema_version (version) VALUES ({VERSION})
-    ON CONFLICT (only) DO UPDATE SET version = excluded.version;\n"
+    ON CONFLICT (single) DO UPDATE SET version = excluded.version;\n"
         ),
         schema,
     ));

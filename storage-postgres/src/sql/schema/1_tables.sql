@@ -1,6 +1,6 @@
 -- The only row says which version of this crate's tables these are.
 CREATE TABLE {schema}.schema_version (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
     version integer NOT NULL
 );
 
@@ -86,7 +86,7 @@ CREATE TABLE {schema}.place (
 
 -- Which part of the log is written; the others wait until everything in them is settled, and are emptied whole.
 CREATE TABLE {schema}.ring (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
     segment smallint NOT NULL
 );
 INSERT INTO {schema}.ring (segment) VALUES (0);
