@@ -150,7 +150,7 @@ impl Ledger {
             self.failed.fetch_add(1, Ordering::Relaxed);
             return Err(Failure::msg("as was asked for"));
         }
-        if number.is_multiple_of(TIMED) {
+        if mixed(stream, number).is_multiple_of(TIMED) {
             let latency = nanos_since(self.begin()).saturating_sub(sent_at);
             let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
             started.saturating_record(latency);
