@@ -88,7 +88,7 @@ pub(crate) fn assemble<'a>(
                     sources.push(Source::Worker(head));
                 }
             }
-            notice @ (Settlement::StillRunning(_) | Settlement::Quiet { .. }) => notices.push(notice),
+            notice @ (Settlement::StillRunning { .. } | Settlement::Quiet { .. }) => notices.push(notice),
         }
     }
     let mut settled = BumpVec::new_in(arena);

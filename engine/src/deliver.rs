@@ -1,5 +1,6 @@
 //! Takes an answer apart: what was stored is known, what may run goes to the workers, who waits is told.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,7 +30,7 @@ pub(crate) struct Delivering<'p> {
     pub(crate) workers: usize,
     pub(crate) handout: Arc<Handout>,
     /// Lanes of which this batch has parked something.
-    pub(crate) parked: Vec<LaneKey>,
+    pub(crate) parked: HashSet<LaneKey>,
 }
 
 /// What came of it.
@@ -117,7 +118,8 @@ impl Delivering<'_> {
                 };
                 let lane_id = append.lane();
                 for flow in 0..self.flows.subscriptions().len() {
-                    let is_parked = self.parked.contains(&LaneKey { flow: flow as u32, lane: lane_id });
+                    let is_parked = !self.parked.is_empty()
+                        && self.parked.contains(&LaneKey { flow: flow as u32, lane: lane_id });
                     if !(self.wants)(flow as u32, append.type_name) {
                         self.flows.done(flow, partition, epoch, position);
                         continue;
@@ -231,7 +233,7 @@ impl Delivering<'_> {
 
 /// The lanes of which this batch has parked something. A message that it emitted before that was still handed out at once;
 /// nobody but this engine knows that it has to wait.
-fn parked_lanes(parts: &Assembled<'_>, answer: &Answer) -> Vec<LaneKey> {
+fn parked_lanes(parts: &Assembled<'_>, answer: &Answer) -> HashSet<LaneKey> {
     let parked = parts.sources.iter().zip(&answer.units).filter_map(|(source, answered)| match source {
         Source::Worker(head) if head.how.parks() && matches!(answered, UnitAnswer::Applied { .. }) => {
             Some(head.lane())

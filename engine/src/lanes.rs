@@ -107,6 +107,10 @@ struct Lane {
     unanswered: VecDeque<Work>,
     /// Something of this lane was parked since it was last quiet.
     blocked: bool,
+    /// Something that the store has parked is older than the lane's last quiet moment.
+    parked: bool,
+    /// Up to here, what came from the log was handed out before the store had parked something in front of it.
+    behind: Option<Position>,
     /// Where a run of parked work broke off: one of it was parked again, and those behind it are not to be handled.
     broken_at: Option<Position>,
 }
@@ -119,14 +123,28 @@ impl Lane {
             self.broken_at = self.broken_at.filter(|at| *at < handed.position);
             self.broken_at.is_some()
         } else {
-            (self.blocked && !is_planted("runs-past-a-retry")) || waits_in_store(&work)
+            (self.blocked && !is_planted("runs-past-a-retry"))
+                || self.is_behind(&work)
+                || waits_in_store(&work)
         };
         if must_wait { Step::Defer(work) } else { Step::Run(work) }
     }
 
     /// Nothing is parked that the store does not know of.
     fn unblock(&mut self) {
-        (self.blocked, self.broken_at) = (false, None);
+        (self.blocked, self.parked, self.broken_at) = (false, false, None);
+    }
+
+    fn is_behind(&self, work: &Work) -> bool {
+        self.behind.is_some_and(|to| work.head().position <= to)
+    }
+
+    /// Everything that waits here was handed out before its lane was set back, and the store may have parked something since.
+    fn set_back(&mut self) {
+        if self.parked {
+            self.behind = self.waiting.iter().map(|work| work.head().position).max().max(self.behind);
+        }
+        self.unblock();
     }
 }
 
@@ -154,6 +172,7 @@ struct Running {
 struct Sent {
     key: LaneKey,
     born: u64,
+    parks: bool,
     record: Option<Box<[u8]>>,
 }
 
@@ -253,7 +272,7 @@ impl Lanes {
             lane.broken_at = Some(work.head().position);
         }
         lane.unanswered.push_back(work);
-        self.sent.push_back(Sent { key, born, record });
+        self.sent.push_back(Sent { key, born, parks, record });
     }
 
     /// What the lane does next, if it is free.
@@ -275,7 +294,7 @@ impl Lanes {
 
     /// The store has answered the oldest unit that was sent; `None` when none was.
     pub(crate) fn answered(&mut self, outcome: Outcome) -> Option<Answered> {
-        let Sent { key, born, record } = self.sent.pop_front()?;
+        let Sent { key, born, parks, record } = self.sent.pop_front()?;
         if outcome.sets_back() && !is_planted("keeps-its-generation") {
             self.generation += 1;
         }
@@ -286,6 +305,7 @@ impl Lanes {
         match outcome {
             Outcome::Settled => {
                 lane.unanswered.pop_front();
+                lane.parked |= parks;
             }
             // Its work was put back when the earlier unit's answer came.
             Outcome::NotTried => {}
@@ -306,7 +326,7 @@ impl Lanes {
                 lane.waiting.extend(first.into_iter().chain(later).chain(running).chain(waiting));
                 let mut seen = HashSet::new();
                 lane.waiting.retain(|work| seen.insert(work.head().position));
-                lane.unblock();
+                lane.set_back();
                 self.detached.retain(|detached| detached.key != key);
             }
         }
@@ -332,17 +352,24 @@ impl Lanes {
         });
     }
 
-    /// What runs now in these partitions.
+    /// What runs now in these partitions, and whether all that stands before it in its lane is settled, as far as is known
+    /// here. What runs ahead of that must not be parked: it would come back before those that may have to run again.
     pub(crate) fn running_in(
         &self,
         wanted: impl Fn(Partition) -> bool,
-    ) -> impl Iterator<Item = whizbang_storage::Running> {
-        let in_lanes =
-            self.lanes.values().filter_map(|lane| lane.running.as_ref().map(|running| &running.work));
-        let beside = self.detached.iter().map(|detached| &detached.work);
-        in_lanes.chain(beside).filter_map(move |work| {
+    ) -> impl Iterator<Item = (whizbang_storage::Running, bool)> {
+        let in_lanes = self
+            .lanes
+            .values()
+            .filter_map(|lane| lane.running.as_ref().map(|running| (&running.work, running.stale)));
+        let beside = self.detached.iter().map(|detached| (&detached.work, false));
+        in_lanes.chain(beside).filter_map(move |(work, is_stale)| {
             let Handed { subscription, partition, position, .. } = *work.head();
-            wanted(partition).then_some(whizbang_storage::Running { subscription, partition, position })
+            let is_before = |other: &Work| other.head().position < position;
+            let is_ahead = is_stale
+                || self.lanes.get(&work.key()).is_some_and(|lane| lane.unanswered.iter().any(is_before));
+            let running = whizbang_storage::Running { subscription, partition, position };
+            wanted(partition).then_some((running, !is_ahead))
         })
     }
 
@@ -515,6 +542,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_handed_out_before_something_was_parked_in_front_of_it_waits_after_a_set_back_too() {
+        let mut lanes = Lanes::default();
+        lanes.running(log("a", 1), oneshot::channel().0);
+        let detached = lanes.detach(key("a")).unwrap();
+        lanes.sent(detached, true, None);
+        for position in [2, 3] {
+            let Some(Step::Defer(work)) = lanes.arrive(log("a", position)) else { panic!("1 is parked") };
+            if position == 3 {
+                let ended = lanes.finished_detached(key("a"), Position(1)).unwrap();
+                lanes.sent(ended, false, None);
+            }
+            lanes.sent(work, true, None);
+        }
+        // The store has parked 1 and 2; what 1 produced is in conflict, so the deferral of 3 was dropped.
+        for outcome in [Outcome::Settled, Outcome::Settled, Outcome::Conflict, Outcome::NotTried] {
+            lanes.answered(outcome);
+        }
+        assert_eq!(at(lanes.next(key("a"))), "run 1");
+        assert_eq!(at(lanes.next(key("a"))), "defer 3", "2 is parked in front of it");
+        assert_eq!(at(lanes.arrive(log("a", 4))), "run 4", "of this the store knew");
+    }
+
+    #[test]
     fn a_refused_unit_comes_back_and_the_others_run_again() {
         let mut lanes = Lanes::default();
         lanes.sent(log("a", 1), false, None);
@@ -531,7 +581,8 @@ mod tests {
         let (cancel, mut cancelled) = oneshot::channel();
         lanes.sent(log("a", 1), false, None);
         lanes.running(log("a", 2), cancel);
-        assert_eq!(lanes.running_in(|_| true).count(), 1);
+        let is_first: Vec<bool> = lanes.running_in(|_| true).map(|(_, is_first)| is_first).collect();
+        assert_eq!(is_first, [false], "1 is not answered, and may have to run again before 2");
         lanes.forget(|partition| partition == Partition(0));
         assert!(cancelled.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
         assert!(lanes.answered(Outcome::Refused).unwrap().refused.is_none());
@@ -560,6 +611,7 @@ mod tests {
         let work = lanes.detach(key("a")).unwrap();
         lanes.sent(work, true, None);
         assert_eq!(at(lanes.arrive(log("a", 2))), "defer 2");
+        assert!(lanes.running_in(|_| true).all(|(_, is_first)| is_first));
         assert_eq!(lanes.running_in(|_| true).count(), 1);
         assert!(cancelled.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty));
         assert_eq!(lanes.finished_detached(key("a"), Position(1)).unwrap().handed().position, Position(1));

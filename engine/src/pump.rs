@@ -4,6 +4,7 @@
 //! themselves; nothing waits for a timer. What is decided here is decided elsewhere, in files without input or output
 //! ([`agenda`](crate::agenda), [`flows`](crate::flows), [`handover`](crate::handover)); this file carries it out.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,6 +98,8 @@ struct Stopping {
     abandoned: bool,
     /// Workers that still have something running.
     busy: usize,
+    cancelled: usize,
+    /// Of the cancelled, those whose attempt counts.
     running: Vec<Running>,
 }
 
@@ -318,7 +321,7 @@ impl<S: WorkStore> Pump<S> {
             wants: &self.shared.wants,
             workers: self.workers.len(),
             handout: self.handouts.take(self.workers.len()),
-            parked: Vec::new(),
+            parked: HashSet::new(),
         }
         .deliver(&batch, &parts, &mut self.answer, now);
         let Assembled { notices, positions, .. } = parts;
@@ -533,8 +536,14 @@ impl<S: WorkStore> Pump<S> {
                 let _ = worker.send(ToWorker::Quieten(Scope::All));
             }
             let busy = self.workers.len();
-            self.stopping =
-                Some(Stopping { deadline, give_up_at, abandoned: false, busy, running: Vec::new() });
+            self.stopping = Some(Stopping {
+                deadline,
+                give_up_at,
+                abandoned: false,
+                busy,
+                cancelled: 0,
+                running: Vec::new(),
+            });
         }
         let workers = &self.workers;
         self.hand_over.overdue(now, |partition| {
@@ -601,7 +610,7 @@ impl<S: WorkStore> Pump<S> {
         // Who waits for the end may open the store's file next.
         drop(exchange);
         drop(workers);
-        let cancelled = stopping.map_or(0, |stopping| stopping.running.len());
+        let cancelled = stopping.map_or(0, |stopping| stopping.cancelled);
         shared.ended(Stopped { cancelled, all_durable });
     }
 }
@@ -624,9 +633,13 @@ fn new_instance() -> InstanceId {
 /// Takes note of what a worker said about partitions that are given back.
 fn notice_of(notice: Settlement, hand_over: &mut HandOver, stopping: &mut Option<Stopping>) {
     match notice {
-        Settlement::StillRunning(running) => match stopping {
-            Some(stopping) => stopping.running.push(running),
-            None => hand_over.still_running(running),
+        Settlement::StillRunning { running, is_first } => match stopping {
+            Some(stopping) => {
+                stopping.cancelled += 1;
+                stopping.running.extend(is_first.then_some(running));
+            }
+            None if is_first => hand_over.still_running(running),
+            None => {}
         },
         Settlement::Quiet { scope: Scope::One(partition) } => hand_over.quiet(partition),
         Settlement::Quiet { scope: Scope::All } => {

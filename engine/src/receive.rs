@@ -234,8 +234,8 @@ where
             ToWorker::Abandon(scope) => {
                 let running: Vec<_> = self.lanes.running_in(|partition| scope.holds(partition)).collect();
                 self.lanes.forget(|partition| scope.holds(partition));
-                for running in running {
-                    self.send(Settlement::StillRunning(running), &[]).await?;
+                for (running, is_first) in running {
+                    self.send(Settlement::StillRunning { running, is_first }, &[]).await?;
                 }
                 Ok(())
             }

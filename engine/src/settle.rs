@@ -14,8 +14,9 @@ pub(crate) enum Settlement {
     Done { flow: u32, partition: Partition, epoch: Epoch, position: Position },
     /// It is settled by itself, and its worker is told what the store said.
     Unit(UnitHead),
-    /// Still running in a partition that is to be given back; it is cancelled.
-    StillRunning(Running),
+    /// Still running in a partition that is to be given back; it is cancelled. `is_first`: what stands before it in its lane is
+    /// settled, so it can be parked, and the attempt counts.
+    StillRunning { running: Running, is_first: bool },
     /// Nothing runs or waits for an answer there any more.
     Quiet { scope: Scope },
 }
