@@ -207,7 +207,8 @@ impl Hand {
         let message = cx.message_id().expect("an engine's handler has a message");
         let attempt = cx.attempt();
         let number = self.journal.begins(self.process, (flow, lane), message, attempt);
-        self.journal.line(|| format!("process {}: {flow:?} {lane:?} {message} attempt {attempt}", self.process));
+        self.journal
+            .line(|| format!("process {}: {flow:?} {lane:?} {message} attempt {attempt}", self.process));
         Run { hand: self, flow, lane, message, number, has_ended: false }
     }
 }

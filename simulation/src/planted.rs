@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use whizbang_storage::{
-    Abilities, Answer, AppendAnswer, Hint, InstanceId, LaneState, ReadAnswer, Service,
-    SettledAnswer, StoreError, StoreReader, StreamId, UnitAnswer, WorkBatch, WorkStore,
+    Abilities, Answer, AppendAnswer, Hint, InstanceId, LaneState, ReadAnswer, Service, SettledAnswer,
+    StoreError, StoreReader, StreamId, UnitAnswer, WorkBatch, WorkStore,
 };
 use whizbang_storage_conformance::{OwnedBatch, OwnedMembership, OwnedSettle};
 
@@ -91,7 +91,9 @@ impl<S: WorkStore> Wrong<S> {
         match self.defect {
             "store-forgets-settled" if self.random.u32(0..4) == 0 => batch.settled.clear(),
             "store-forgets-appends" if self.random.u32(0..4) == 0 => batch.appends.clear(),
-            "store-forgets-dedup" => units.iter_mut().flat_map(|unit| &mut unit.emits).for_each(|m| m.dedup = None),
+            "store-forgets-dedup" => {
+                units.iter_mut().flat_map(|unit| &mut unit.emits).for_each(|m| m.dedup = None)
+            }
             "store-ignores-schedules" => {
                 units.iter_mut().flat_map(|unit| &mut unit.emits).for_each(|m| m.due_in = None);
             }
@@ -101,12 +103,14 @@ impl<S: WorkStore> Wrong<S> {
                 batch.appends.extend(emits);
             }
             "store-counts-no-attempt" => {
-                let retries = units.iter_mut().filter(|unit| matches!(unit.settle, OwnedSettle::Retry { .. }));
+                let retries =
+                    units.iter_mut().filter(|unit| matches!(unit.settle, OwnedSettle::Retry { .. }));
                 retries.for_each(|unit| unit.settle = OwnedSettle::Defer);
             }
             "store-ignores-revisions" => {
                 for projection in units.iter_mut().flat_map(|unit| &mut unit.projections) {
-                    let stored = self.inner.reader().projection(&projection.perspective, &projection.key).await;
+                    let stored =
+                        self.inner.reader().projection(&projection.perspective, &projection.key).await;
                     projection.based_on = stored.ok().flatten().map(|stored| stored.revision);
                 }
             }

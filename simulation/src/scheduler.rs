@@ -146,7 +146,11 @@ impl Scheduler {
     /// Polls `main` and everything that is spawned until `main` is done; the other tasks are dropped then.
     ///
     /// To be called within a paused tokio runtime: its clock is the run's.
-    pub(crate) async fn run(&self, main: impl Future<Output = ()> + 'static, steps_max: u64) -> Result<(), Stuck> {
+    pub(crate) async fn run(
+        &self,
+        main: impl Future<Output = ()> + 'static,
+        steps_max: u64,
+    ) -> Result<(), Stuck> {
         let process = self.process();
         let main = self.spawn(process, "script", main);
         let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
@@ -191,7 +195,8 @@ impl Scheduler {
         let Some((task, name, mut future, waker)) = self.0.borrow_mut().choose() else {
             return false;
         };
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
+        let polled =
+            catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
         let mut state = self.0.borrow_mut();
         let has_ended = !matches!(polled, Ok(Poll::Pending));
         state.note(task, has_ended);
@@ -276,7 +281,12 @@ impl Scheduler {
     /// The names of the tasks of a process that have not ended.
     pub(crate) fn alive(&self, process: ProcessId) -> Vec<&'static str> {
         let state = self.0.borrow();
-        state.tasks.iter().filter(|task| task.process == process && task.is_alive).map(|task| task.name).collect()
+        state
+            .tasks
+            .iter()
+            .filter(|task| task.process == process && task.is_alive)
+            .map(|task| task.name)
+            .collect()
     }
 
     /// How often a task was polled.
@@ -297,7 +307,11 @@ impl Scheduler {
     fn clear(&self) {
         let futures: Vec<_> = {
             let mut state = self.0.borrow_mut();
-            state.tasks.iter_mut().filter_map(|task| task.future.take().map(|future| (task.name, future))).collect()
+            state
+                .tasks
+                .iter_mut()
+                .filter_map(|task| task.future.take().map(|future| (task.name, future)))
+                .collect()
         };
         for (name, future) in futures {
             self.drop_quietly(name, future);

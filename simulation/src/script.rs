@@ -181,8 +181,10 @@ impl Run {
             let _done = done;
             let engine = loop {
                 let engine = self.processes.borrow()[place].engine.clone();
+                let is_leaving = self.processes.borrow()[place].state != Life::Runs;
                 match engine {
                     Some(engine) => break engine,
+                    None if is_leaving => return,
                     None => sleep(Duration::from_millis(3)).await,
                 }
             };
@@ -292,7 +294,8 @@ impl Run {
     /// The place of one of the engines that run.
     fn pick(&self, which: usize) -> Option<usize> {
         let processes = self.processes.borrow();
-        let running: Vec<usize> = (0..processes.len()).filter(|at| processes[*at].state == Life::Runs).collect();
+        let running: Vec<usize> =
+            (0..processes.len()).filter(|at| processes[*at].state == Life::Runs).collect();
         (!running.is_empty()).then(|| running[which % running.len()])
     }
 
@@ -387,10 +390,17 @@ impl Run {
 
     /// Waits until everything is handled and nobody holds anything any more.
     async fn rest(&self) {
+        let ttl = self.shape.service.time_to_live;
         let rested = timeout(REST_WITHIN, async {
-            loop {
+            let mut since = None;
+            while !self.journal.has_violations() {
                 sleep(Duration::from_millis(50)).await;
-                if self.unrest().await.is_none() || self.journal.has_violations() {
+                since = match self.unrest().await {
+                    Some(_) => None,
+                    None => since.or(Some(Instant::now())),
+                };
+                // Whoever was taken for dead has noticed by then.
+                if since.is_some_and(|since| since.elapsed() > 2 * ttl) {
                     return;
                 }
             }
@@ -417,9 +427,14 @@ impl Run {
         for (place, process) in processes.iter().enumerate() {
             match process.state {
                 Life::Gone => continue,
-                Life::Leaves if process.stopped.is_some() && self.scheduler.alive(process.id).is_empty() => continue,
+                Life::Leaves if process.stopped.is_some() && self.scheduler.alive(process.id).is_empty() => {
+                    continue;
+                }
                 Life::Leaves => {
-                    return Some(format!("process {place} has not ended: {:?}", self.scheduler.alive(process.id)));
+                    return Some(format!(
+                        "process {place} has not ended: {:?}",
+                        self.scheduler.alive(process.id)
+                    ));
                 }
                 Life::Runs => {}
             }
@@ -433,7 +448,9 @@ impl Run {
             if health.in_flight > 0 || self.scheduler.is_paused(process.id) {
                 return Some(format!("process {place} has {} messages in flight", health.in_flight));
             }
-            if let Some(holding) = process.gauges.read().into_iter().find(|holding| *holding != Holding::default()) {
+            if let Some(holding) =
+                process.gauges.read().into_iter().find(|holding| *holding != Holding::default())
+            {
                 return Some(format!("a worker of process {place} holds {holding:?}"));
             }
             running += 1;
@@ -453,8 +470,7 @@ impl Run {
         let partitions = self.shape.service.partitions as usize;
         // The contract's measure: nobody holds less than the whole part of an equal share.
         let share = partitions / owned.len().max(1);
-        let is_fair =
-            owned.iter().sum::<usize>() == partitions && owned.iter().all(|owned| *owned >= share);
+        let is_fair = owned.iter().sum::<usize>() == partitions && owned.iter().all(|owned| *owned >= share);
         (!is_fair).then(|| format!("{partitions} partitions are shared as {owned:?}"))
     }
 
@@ -473,10 +489,12 @@ impl Run {
         sleep(3 * ttl).await;
         let calls = self.watch.calls() - calls;
         let every = self.shape.options.heartbeat_every.unwrap_or(ttl / 3);
-        let running = self.processes.borrow().iter().filter(|process| process.state == Life::Runs).count() as u64;
+        let running =
+            self.processes.borrow().iter().filter(|process| process.state == Life::Runs).count() as u64;
         let heartbeats = running * (3 * ttl).as_micros().div_ceil(every.as_micros()) as u64;
         if calls > heartbeats + running {
-            self.journal.violation(format!("{calls} calls of an idle group; {heartbeats} would be heartbeats"));
+            self.journal
+                .violation(format!("{calls} calls of an idle group; {heartbeats} would be heartbeats"));
         }
         if self.journal.with(|notes| notes.evictions) != evictions {
             self.journal.violation("an idle engine was evicted".to_owned());

@@ -286,7 +286,14 @@ fn plan(r: &mut fastrand::Rng, trouble: u32, counters: u8, is_heavy: bool) -> Pl
         plan.fails = of(r, &[1, 1, 2, ATTEMPTS_MAX - 1, ATTEMPTS_MAX, 99]);
         plan.manner = of(
             r,
-            &[Manner::Error, Manner::Error, Manner::RetryIn(3), Manner::RetryIn(150), Manner::Panic, Manner::Overrun],
+            &[
+                Manner::Error,
+                Manner::Error,
+                Manner::RetryIn(3),
+                Manner::RetryIn(150),
+                Manner::Panic,
+                Manner::Overrun,
+            ],
         );
     }
     plan.dies = r.u32(0..4_000) < trouble;

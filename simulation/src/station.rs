@@ -8,9 +8,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::sleep;
 use whizbang_storage::{
-    Abilities, Answer, DeadLetter, Hint, MemoryReader, MemoryStore, MessageId, Page, ParkedKey, ProjectionState,
-    ReadError, Service, Statistics, StoreError, StoreReader, StreamId, Version, Whereabouts, WorkBatch,
-    WorkStore,
+    Abilities, Answer, DeadLetter, Hint, MemoryReader, MemoryStore, MessageId, Page, ParkedKey,
+    ProjectionState, ReadError, Service, Statistics, StoreError, StoreReader, StreamId, Version, Whereabouts,
+    WorkBatch, WorkStore,
 };
 use whizbang_storage_conformance::{Faults, Faulty};
 
@@ -82,7 +82,11 @@ impl Station {
         watch: Watch,
     ) -> (Self, Faults, Network) {
         let network = Network::new(seed ^ 1, shape);
-        let inner = Faulty::seeded(Wrong::new(Watched { inner: store, process, watch }, seed, shape.planted), seed, shape.odds);
+        let inner = Faulty::seeded(
+            Wrong::new(Watched { inner: store, process, watch }, seed, shape.planted),
+            seed,
+            shape.odds,
+        );
         let faults = inner.faults();
         (Self { inner, network: network.clone(), hints: shape.hints }, faults, network)
     }
@@ -199,7 +203,11 @@ impl StoreReader for FarReader {
         self.inner.projections(perspective, after, count_max).await
     }
 
-    async fn whereabouts(&self, message: MessageId, stream: Option<StreamId>) -> Result<Whereabouts, ReadError> {
+    async fn whereabouts(
+        &self,
+        message: MessageId,
+        stream: Option<StreamId>,
+    ) -> Result<Whereabouts, ReadError> {
         self.reach().await?;
         self.inner.whereabouts(message, stream).await
     }

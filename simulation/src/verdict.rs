@@ -145,7 +145,9 @@ impl Verdict<'_> {
                 None => fates[number],
             };
             match fate {
-                Fate::Stored if !is_there => self.violation(format!("offer {number} was acknowledged, and is lost")),
+                Fate::Stored if !is_there => {
+                    self.violation(format!("offer {number} was acknowledged, and is lost"))
+                }
                 Fate::Kept | Fate::Refused | Fate::Duplicate if is_there => {
                     self.violation(format!("offer {number} exists, although it is {fate:?}"));
                 }
@@ -154,7 +156,9 @@ impl Verdict<'_> {
         }
         for (key, (there, promised)) in keys {
             if there > 1 || (promised && there == 0) {
-                self.violation(format!("{there} messages with key {key} were handled (promised: {promised})"));
+                self.violation(format!(
+                    "{there} messages with key {key} were handled (promised: {promised})"
+                ));
             }
         }
     }
@@ -200,7 +204,9 @@ impl Verdict<'_> {
                 serde_json::from_slice::<Counter>(&found.state).expect("it was written as JSON").count
             });
             if counted != expected {
-                self.violation(format!("{expected} messages were handled with counter {counter}, which is at {counted}"));
+                self.violation(format!(
+                    "{expected} messages were handled with counter {counter}, which is at {counted}"
+                ));
             }
         }
     }

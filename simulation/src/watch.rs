@@ -123,7 +123,8 @@ impl Watch {
     /// Somebody else has what this instance had, or the store has said so.
     fn evicted(&self, instance: InstanceId) {
         let mut seen = self.seen.lock();
-        let Some(found) = seen.instances.get_mut(&instance).filter(|found| !found.is_dead && !found.has_left) else {
+        let Some(found) = seen.instances.get_mut(&instance).filter(|found| !found.is_dead && !found.has_left)
+        else {
             return;
         };
         found.is_dead = true;
@@ -160,7 +161,12 @@ fn told(process: usize, batch: &WorkBatch<'_>, answer: &Answer, result: &Result<
         match &unit.delivery {
             Some(of) => say(format_args!(
                 "unit of subscription {} partition {} position {} attempt {}: {:?}, {} emits: {answered:?}",
-                of.subscription.0, of.partition, of.position, of.attempt, unit.settle, unit.emits.len()
+                of.subscription.0,
+                of.partition,
+                of.position,
+                of.attempt,
+                unit.settle,
+                unit.emits.len()
             )),
             None => say(format_args!("group of {}: {answered:?}", unit.emits.len())),
         }
@@ -185,7 +191,13 @@ fn told(process: usize, batch: &WorkBatch<'_>, answer: &Answer, result: &Result<
             let kind = if answer.due.contains(&index) { "due" } else { "read" };
             say(format_args!(
                 "{kind}: {} for subscription {} partition {} position {} attempt {} {:?} {:?}",
-                handed.id, handed.subscription.0, handed.partition, handed.position, handed.attempt, handed.origin, handed.lane
+                handed.id,
+                handed.subscription.0,
+                handed.partition,
+                handed.position,
+                handed.attempt,
+                handed.origin,
+                handed.lane
             ));
         }
     }
