@@ -276,6 +276,11 @@ impl<'b> Exchange<'_, 'b> {
             self.give_up(said);
             self.evict();
             self.take_free(said);
+            if !self.is_gone() {
+                // The answer says when something is due.
+                let owned = self.owned_partitions();
+                self.know_all_suspects(&owned);
+            }
         }
         if let Some(limit) = batch.due {
             self.due(limit);
