@@ -1,4 +1,57 @@
 //! The whole engine, several times, over a store that fails, on one thread: one seed is one run.
+//!
+//! ```sh
+//! cargo run --profile simulation -p whizbang-simulation -- --seeds 2000 --seconds 60
+//! ```
+//!
+//! # How it works
+//!
+//! What runs is the engine itself: its pump, workers, lanes and rings, taken as futures by its hidden `simulation` module
+//! instead of being started on threads. The `Scheduler` polls one of those that can run, chosen by the seed, on a paused
+//! tokio runtime whose clock only moves when nothing can run. Ids, jitter and the order of maps come from the seed, too; so a
+//! seed is one interleaving, exactly, and [`Report::trace`] says whether two runs were the same.
+//!
+//! A seed stands for a `Shape`: a service and options (few partitions, small windows, batches and rings among them), messages
+//! with a plan for their handlers (sleep, fail, panic, overrun their deadline, send more, meet others at a shared counter),
+//! producers (single sends, publishers, groups, keys, schedules), and mishaps (crashes, pauses beyond the time to live,
+//! leaves, joins). Every process reaches the one `MemoryDatabase` through a `Station`: latency, a
+//! [`Faulty`](whizbang_storage_conformance::Faulty) that fails before the call, loses answers, delays and repeats old batches,
+//! and a reading side that fails at times. A crash drops a process's futures where they stand.
+//!
+//! Then it is calm. Everything must come to rest within a minute of the run's clock, and this must hold:
+//!
+//! | while it runs | |
+//! |---|---|
+//! | one owner per partition, epochs only grow, nobody is evicted within its time to live | `watch` |
+//! | one handler of a stream at a time, except by who was taken for dead and does not know | `app` |
+//! | an attempt is counted for a failure, a cancellation or a death, and once | `journal` |
+//! | nothing scheduled is handled before its time | `app` |
+//!
+//! | when it is over | |
+//! |---|---|
+//! | producers have their answers, nothing is unsettled, parked or arriving, engines and workers hold nothing | `script` |
+//! | nobody has less than its share of the partitions; an idle group makes no call but heartbeats and evicts nobody | `script` |
+//! | who was told to stop has ended, tasks and all | `script` |
+//! | what was acknowledged is handled once or dead for a reason; what was refused does not exist; a group is whole; of a key there is one | `verdict` |
+//! | streams and their projections are in order and complete; shared counters lost no update | `verdict` |
+//!
+//! # A seed that fails
+//!
+//! The program prints the command that runs it again, with `--trace` line by line: every exchange, hand-out and fate. Try it
+//! with fewer `--messages` and `--mishaps`, or with `--no-faults`: each draws another run, and a shorter one often fails, too.
+//! A seed's run changes when the engine or the drawing does, so keep the defect as a test of its own.
+//!
+//! # Planting a defect
+//!
+//! To see that the simulation would find it: `--plant NAME`, or `--planted` for all of [`planted::DEFECTS`]. One of the engine is a
+//! line `if !host::is_planted("name")` at the place that would be wrong, which is nothing at all without the feature
+//! `simulation`; one of the store changes a batch or an answer in [`planted`]. Either has a line in its list.
+//!
+//! # What it does not see
+//!
+//! Threads: what the rings, the doorbell and the horizon do between two cores is the model checker's (`loom-tests`). Other
+//! stores than the one in memory: they are compared with it (`storage-conformance`). Messages of unknown types, operations
+//! (`requeue`, `pause`), `invoke`, and an engine without a group are not drawn yet.
 #![forbid(unsafe_code)]
 
 mod app;
@@ -56,8 +109,8 @@ pub struct Setting {
     pub is_verbose: bool,
 }
 
-/// Polls after which a run is taken for one that never ends; ordinary ones need a few thousand.
-const STEPS_MAX: u64 = 400_000;
+/// Polls after which a run is taken for one that never ends; ordinary ones need a few hundred to a few thousand.
+const STEPS_MAX: u64 = 200_000;
 
 /// Runs a seed from beginning to end.
 ///

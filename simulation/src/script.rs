@@ -49,7 +49,7 @@ enum Life {
 }
 
 /// How long everything may take to come to rest once nothing goes wrong any more.
-const REST_WITHIN: Duration = Duration::from_secs(90);
+const REST_WITHIN: Duration = Duration::from_secs(60);
 
 impl Run {
     pub(crate) fn new(
@@ -234,7 +234,10 @@ impl Run {
                 for &number in numbers {
                     self.sent(number);
                     match publisher.send(self.stream_work(number)).await {
-                        Ok(ticket) => tickets.push((number, ticket)),
+                        Ok(ticket) => {
+                            self.accepted(engine, number);
+                            tickets.push((number, ticket));
+                        }
                         Err(error) => {
                             self.told::<Work>(number, Err(error));
                             break;
@@ -252,13 +255,18 @@ impl Run {
                 for &number in numbers {
                     self.sent(number);
                     match engine.try_send(self.stream_work(number)) {
-                        Ok(_) => self.journal.with(|notes| notes.accepted.push((engine_id(engine), number))),
+                        Ok(_) => self.accepted(engine, number),
                         Err(_) => self.journal.fate(number, Fate::Refused),
                     }
                 }
             }
         }
         Some(())
+    }
+
+    /// An engine that says at its end that all is durable has stored this.
+    fn accepted(&self, engine: &Engine<App>, number: usize) {
+        self.journal.with(|notes| notes.accepted.push((engine_id(engine), number)));
     }
 
     fn sent(&self, number: usize) {
@@ -420,7 +428,12 @@ impl Run {
         let statistics = self.statistics().await;
         let open = |of: &whizbang_storage::SubscriptionStatistics| of.lag + of.parked + of.unroutable > 0;
         if statistics.arrivals > 0 || statistics.subscriptions.iter().any(open) {
-            return Some(format!("the store holds open work: {statistics:?}"));
+            let open = statistics.subscriptions.iter().map(|of| {
+                let whizbang_storage::SubscriptionStatistics { name, lag, parked, unroutable, .. } = of;
+                format!("{name}: {lag} unsettled, {parked} parked, {unroutable} unroutable")
+            });
+            let open: Vec<_> = open.collect();
+            return Some(format!("{} arrivals wait; {}", statistics.arrivals, open.join("; ")));
         }
         let processes = self.processes.borrow();
         let mut running = 0;
@@ -443,7 +456,8 @@ impl Run {
             };
             let health = engine.health();
             if health.state != whizbang::State::Running {
-                return Some(format!("process {place} is not running: {health:?}"));
+                let error = health.storage_away.map(|away| away.error);
+                return Some(format!("process {place} is {:?}: {error:?}", health.state));
             }
             if health.in_flight > 0 || self.scheduler.is_paused(process.id) {
                 return Some(format!("process {place} has {} messages in flight", health.in_flight));

@@ -15,6 +15,7 @@ use whizbang_storage::{
 use whizbang_storage_conformance::{Faults, Faulty};
 
 use crate::planted::Wrong;
+use crate::scheduler::give_way;
 use crate::shape::Shape;
 use crate::watch::Watch;
 
@@ -58,7 +59,10 @@ impl Network {
                 max => max.mul_f64(weather.random.f64()),
             }
         };
-        if !wait.is_zero() {
+        if wait.is_zero() {
+            // Others may have their turn in between, and whoever calls in a circle is noticed.
+            give_way().await;
+        } else {
             sleep(wait).await;
         }
     }
