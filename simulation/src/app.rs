@@ -29,6 +29,15 @@ pub(crate) struct Loose {
     pub(crate) padding: String,
 }
 
+/// A command that is invoked where it is made.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[message(name = "simulation.direct", version = 1)]
+pub(crate) struct Direct {
+    #[stream]
+    pub(crate) stream: u64,
+    pub(crate) number: usize,
+}
+
 /// What a handled message leaves behind, once.
 #[derive(Debug, Clone, Serialize, Deserialize, Event)]
 #[message(name = "simulation.noted", version = 1)]
@@ -64,7 +73,12 @@ impl Projection for Counter {
 
 /// The stream in which the event of a message stands.
 pub(crate) fn stream_of(number: usize, offer: &Offer) -> u64 {
-    offer.stream.unwrap_or(10_000 + number as u64)
+    match offer.stream {
+        // There is no order between what is invoked and what is stored.
+        Some(stream) if offer.is_invoked => 20_000 + stream,
+        Some(stream) => stream,
+        None => 10_000 + number as u64,
+    }
 }
 
 /// Handles everything in one process.
@@ -90,6 +104,7 @@ dispatcher! {
         retry_max: Duration::from_millis(150),
         attempts_max: ATTEMPTS_MAX,
     };
+    command Direct => hand;
     subscription "totals" {
         event Noted => hand with {
             retry_first: Duration::from_millis(10),
@@ -120,6 +135,24 @@ impl Receptor<Work> for Hand {
 impl Receptor<Loose> for Hand {
     async fn receive(&self, loose: Loose, cx: Context<'_>) -> Result<(), Failure> {
         self.handle(loose.number, cx).await
+    }
+}
+
+impl Receptor<Direct> for Hand {
+    async fn receive(&self, direct: Direct, mut cx: Context<'_>) -> Result<(), Failure> {
+        let plan = &self.shape.offers[direct.number].plan;
+        for &millis in &plan.sleeps {
+            sleep(Duration::from_millis(millis)).await;
+        }
+        if let Some(counter) = plan.counter {
+            let key = format!("counter {counter}");
+            let mut state: Counter = cx.load_key(&key).await?.unwrap_or_default();
+            state.count += 1;
+            cx.save_key(&key, &state)?;
+        }
+        let Direct { stream, number } = direct;
+        cx.publish(&Noted { stream, number, padding: "d".repeat(plan.bytes) })?;
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What happened, as seen from outside the store: what was acknowledged, which handlers ran, who died.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub(crate) struct Notes {
     pub(crate) producing: usize,
     /// By engine: messages that it has accepted and nobody waits for.
     pub(crate) accepted: Vec<(usize, usize)>,
+    /// Offers that were dead and were asked for again: there is no order between them and others.
+    pub(crate) requeued: BTreeSet<usize>,
     /// Before when a scheduled offer must not be handled.
     pub(crate) due: BTreeMap<usize, Instant>,
     /// Nothing goes wrong any more.

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 use whizbang::simulation::{Gauges, Holding, Part};
-use whizbang::{Engine, Receipt, SendError, Stopped};
+use whizbang::{Engine, InvokeError, Receipt, SendError, Stopped};
 use whizbang_storage::{MemoryDatabase, MemoryReader, Statistics, StoreReader, WorkStore};
 use whizbang_storage_conformance::Faults;
 
-use crate::app::{App, Hand, Loose, Work};
+use crate::app::{App, Direct, Hand, Loose, Work};
 use crate::journal::{Fate, Journal};
 use crate::scheduler::{ProcessId, Scheduler};
 use crate::shape::{Deed, Shape, What};
 use crate::station::{Network, Station};
+use crate::verdict::number_of;
 use crate::watch::Watch;
 
 /// Everything that the parts of a run share.
@@ -34,11 +35,20 @@ pub(crate) struct Run {
 struct Process {
     id: ProcessId,
     state: Life,
+    role: Role,
     engine: Option<Engine<App>>,
     gauges: Gauges,
     faults: Vec<Faults>,
     networks: Vec<Network>,
     stopped: Option<Stopped>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Of the group that handles everything.
+    Member,
+    /// It only publishes.
+    Outsider,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +76,10 @@ impl Run {
     /// The whole run; what was noticed stands in the journal.
     pub(crate) async fn script(self) {
         for _ in 0..self.shape.engines {
-            self.start();
+            self.start(Role::Member);
+        }
+        if self.shape.has_outsider {
+            self.start(Role::Outsider);
         }
         for number in 0..self.shape.producers.len() {
             self.clone().assign(number);
@@ -90,12 +103,13 @@ impl Run {
     }
 
     /// Starts an engine in a process of its own.
-    fn start(&self) {
+    fn start(&self, role: Role) {
         let id = self.scheduler.process();
         let place = self.processes.borrow().len();
         self.processes.borrow_mut().push(Process {
             id,
             state: Life::Runs,
+            role,
             engine: None,
             gauges: Gauges::default(),
             faults: Vec::new(),
@@ -120,11 +134,11 @@ impl Run {
                 return true;
             }
         };
-        let (id, gauges, seed) = {
+        let (id, gauges, role, seed) = {
             let processes = self.processes.borrow();
             let process = &processes[place];
             let seed = self.seed ^ ((place as u64 + 1) << 32) ^ ((process.faults.len() as u64) << 48);
-            (process.id, process.gauges.clone(), seed)
+            (process.id, process.gauges.clone(), process.role, seed)
         };
         let (station, faults, network) = Station::new(store, place, seed, &self.shape, self.watch.clone());
         {
@@ -143,7 +157,11 @@ impl Run {
             journal: self.journal.clone(),
             watch: self.watch.clone(),
         };
-        let builder = Engine::builder(App::of(hand)).storage(station).options(self.shape.options.clone());
+        let mut options = self.shape.options.clone();
+        if role == Role::Outsider {
+            options.group = None;
+        }
+        let builder = Engine::builder(App::of(hand)).storage(station).options(options);
         let scheduler = self.scheduler.clone();
         let mut spawn = move |part, future| {
             let name = match part {
@@ -172,7 +190,7 @@ impl Run {
 
     /// Lets a producer run in the process of some engine, as soon as that is there.
     fn assign(self, producer: usize) {
-        let place = producer % self.shape.engines;
+        let place = producer % (self.shape.engines + usize::from(self.shape.has_outsider));
         let id = self.processes.borrow()[place].id;
         self.journal.with(|notes| notes.producing += 1);
         let scheduler = self.scheduler.clone();
@@ -207,6 +225,16 @@ impl Run {
                     Ok(work) => self.told(*number, engine.send(work).await)?,
                     Err(loose) => self.told(*number, engine.send(loose).await)?,
                 }
+            }
+            Deed::Invoke(number) => {
+                self.sent(*number);
+                let stream = crate::app::stream_of(*number, &self.shape.offers[*number]);
+                let fate = match engine.invoke(Direct { stream, number: *number }).await {
+                    Ok(()) => Fate::Stored,
+                    Err(InvokeError::Unanswered) => Fate::Unknown,
+                    Err(_) => Fate::Refused,
+                };
+                self.journal.fate(*number, fate);
             }
             Deed::SendOnce(number) => {
                 self.sent(*number);
@@ -307,17 +335,40 @@ impl Run {
         (!running.is_empty()).then(|| running[which % running.len()])
     }
 
+    /// Somebody has to be there who handles things.
+    fn keep_one(&self) {
+        let is_there =
+            self.processes.borrow().iter().any(|of| of.state == Life::Runs && of.role == Role::Member);
+        if !is_there {
+            self.start(Role::Member);
+        }
+    }
+
     fn strike(&self, what: What) {
         match what {
-            What::Join => self.start(),
+            What::Join => self.start(Role::Member),
+            What::Hold(which, millis) => self.by_one_of(which, async move |run, engine| {
+                run.journal.line(|| "the perspective is paused".to_owned());
+                if engine.pause("totals").await.is_ok() {
+                    sleep(Duration::from_millis(millis)).await;
+                    // Its process may be gone by then; when it is calm somebody else does it.
+                    let _ = engine.resume("totals").await;
+                }
+            }),
+            What::Requeue(which) => self.by_one_of(which, async |run, engine| {
+                for letter in run.reader().dead_letters(None, usize::MAX).await.expect("memory can be read") {
+                    let number = number_of(&letter.type_name, &letter.payload);
+                    run.journal.line(|| format!("offer {number:?} is requeued"));
+                    run.journal.with(|notes| notes.requeued.extend(number));
+                    let _ = engine.requeue(letter.key).await;
+                }
+            }),
             What::Crash(which) => {
                 let Some(place) = self.pick(which) else { return };
                 self.journal.line(|| format!("process {place}: crashes"));
                 self.journal.with(|notes| notes.deaths += 1);
                 self.bury(place);
-                if self.pick(0).is_none() {
-                    self.start();
-                }
+                self.keep_one();
             }
             What::Pause(which, millis) => {
                 let Some(place) = self.pick(which) else { return };
@@ -338,11 +389,21 @@ impl Run {
             What::Leave(which, millis) => {
                 let Some(place) = self.pick(which) else { return };
                 self.leave(place, Duration::from_millis(millis));
-                if self.pick(0).is_none() {
-                    self.start();
-                }
+                self.keep_one();
             }
         }
+    }
+
+    /// Lets one of the group do something on its own.
+    fn by_one_of(&self, which: usize, deed: impl AsyncFnOnce(Self, Engine<App>) + 'static) {
+        let members: Vec<(ProcessId, Engine<App>)> = {
+            let processes = self.processes.borrow();
+            let members = processes.iter().filter(|of| of.state == Life::Runs && of.role == Role::Member);
+            members.filter_map(|of| Some((of.id, of.engine.clone()?))).collect()
+        };
+        let Some((id, engine)) = members.get(which % members.len().max(1)).cloned() else { return };
+        let run = self.clone();
+        self.scheduler.spawn(id, "operator", async move { deed(run, engine).await });
     }
 
     /// Drops a process with all it has in memory.
@@ -427,6 +488,13 @@ impl Run {
         }
         let statistics = self.statistics().await;
         let open = |of: &whizbang_storage::SubscriptionStatistics| of.lag + of.parked + of.unroutable > 0;
+        if statistics.subscriptions.iter().any(|of| of.paused) {
+            self.by_one_of(0, async |_, engine| {
+                // When it fails, the next look tries again.
+                let _ = engine.resume("totals").await;
+            });
+            return Some("the perspective is paused".to_owned());
+        }
         if statistics.arrivals > 0 || statistics.subscriptions.iter().any(open) {
             let open = statistics.subscriptions.iter().map(|of| {
                 let whizbang_storage::SubscriptionStatistics { name, lag, parked, unroutable, .. } = of;
@@ -478,7 +546,8 @@ impl Run {
     /// Who has too much or too little.
     fn unfair_share(&self) -> Option<String> {
         let processes = self.processes.borrow();
-        let engines = processes.iter().filter(|process| process.state == Life::Runs);
+        let engines =
+            processes.iter().filter(|process| process.state == Life::Runs && process.role == Role::Member);
         let owned: Vec<usize> =
             engines.filter_map(|process| Some(process.engine.as_ref()?.health().partitions_owned)).collect();
         let partitions = self.shape.service.partitions as usize;

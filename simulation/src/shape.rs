@@ -23,6 +23,8 @@ pub(crate) struct Shape {
     pub(crate) hints: bool,
     /// Engines that are there from the beginning.
     pub(crate) engines: usize,
+    /// Whether one more is there that joins no group: it only publishes.
+    pub(crate) has_outsider: bool,
     pub(crate) offers: Vec<Offer>,
     /// What each producer does, in its order.
     pub(crate) producers: Vec<Vec<Deed>>,
@@ -45,6 +47,8 @@ pub(crate) struct Offer {
     pub(crate) group: Option<usize>,
     /// Sent by the handler of this one.
     pub(crate) parent: Option<usize>,
+    /// It is invoked where it is sent, and never stored itself.
+    pub(crate) is_invoked: bool,
 }
 
 /// What the handler of a message does.
@@ -83,6 +87,8 @@ pub(crate) enum Manner {
 pub(crate) enum Deed {
     Wait(u64),
     Send(usize),
+    /// Calls its receptor at once, and waits until what that has published is durable.
+    Invoke(usize),
     SendOnce(usize),
     SendIn(usize, u64),
     /// As one: all or none.
@@ -109,6 +115,10 @@ pub(crate) enum What {
     /// Stops in good order, with so many milliseconds for what runs.
     Leave(usize, u64),
     Join,
+    /// The perspective stands still for so many milliseconds.
+    Hold(usize, u64),
+    /// Somebody asks for all dead letters to be tried once more.
+    Requeue(usize),
 }
 
 /// Attempts after which a message of [`app`](crate::app) is a dead letter.
@@ -190,6 +200,7 @@ impl Shape {
             reads_fail,
             hints: r.u32(0..4) > 0,
             engines: of(r, &[1, 2, 2, 3]),
+            has_outsider: r.u32(0..4) == 0,
             offers: Vec::new(),
             producers: Vec::new(),
             mishaps: Vec::new(),
@@ -217,7 +228,7 @@ impl Shape {
             }
             let draw = |r: &mut fastrand::Rng| plan(r, trouble, counters, is_heavy);
             let stream = |r: &mut fastrand::Rng| Some(r.u64(0..streams));
-            let deed = match r.u32(0..20) {
+            let deed = match r.u32(0..22) {
                 0..4 => Deed::Send(self.offer(draw(r), stream(r), Some(producer))),
                 4..6 => Deed::Send(self.offer(draw(r), None, None)),
                 6..8 => {
@@ -241,6 +252,13 @@ impl Shape {
                     let several = 0..r.usize(1..16);
                     Deed::Publisher(several.map(|_| self.offer(draw(r), stream(r), Some(producer))).collect())
                 }
+                20.. => {
+                    let offer = self.offer(draw(r), stream(r), Some(producer));
+                    let offer_of = &mut self.offers[offer];
+                    offer_of.is_invoked = true;
+                    (offer_of.plan.fails, offer_of.plan.dies) = (0, false);
+                    Deed::Invoke(offer)
+                }
                 17..18 => {
                     Deed::Fire((0..r.usize(1..6)).map(|_| self.offer(draw(r), stream(r), None)).collect())
                 }
@@ -258,17 +276,27 @@ impl Shape {
     }
 
     fn offer(&mut self, plan: Plan, stream: Option<u64>, ordered_by: Option<usize>) -> usize {
-        self.offers.push(Offer { stream, plan, ordered_by, once: None, group: None, parent: None });
+        self.offers.push(Offer {
+            stream,
+            plan,
+            ordered_by,
+            once: None,
+            group: None,
+            parent: None,
+            is_invoked: false,
+        });
         self.offers.len() - 1
     }
 
     fn draw_mishaps(&mut self, r: &mut fastrand::Rng, mishaps_max: usize, ttl: u64) {
         for _ in 0..r.usize(0..=mishaps_max) {
             let which = r.usize(0..8);
-            let what = match r.u32(0..10) {
+            let what = match r.u32(0..12) {
                 0..3 => What::Crash(which),
                 3..6 => What::Pause(which, of(r, &[ttl / 3, ttl + 50, 3 * ttl])),
                 6..8 => What::Leave(which, of(r, &[0, 30, 1_000])),
+                8 => What::Hold(which, of(r, &[1, 100, 600])),
+                9 => What::Requeue(which),
                 _ => What::Join,
             };
             self.mishaps.push(Mishap { at: r.u64(0..4 * ttl), what });

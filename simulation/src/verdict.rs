@@ -20,6 +20,15 @@ pub(crate) async fn judge(shape: &Shape, journal: &Journal, reader: &impl StoreR
     verdict.counters_agree(reader, &done).await;
 }
 
+/// The offer that a stored command is.
+pub(crate) fn number_of(type_name: &str, payload: &[u8]) -> Option<usize> {
+    match type_name {
+        "simulation.work" => serde_json::from_slice::<Work>(payload).map(|work| work.number).ok(),
+        "simulation.loose" => serde_json::from_slice::<Loose>(payload).map(|loose| loose.number).ok(),
+        _ => None,
+    }
+}
+
 /// A handled message's event: its stream, and its version there.
 type Done = BTreeMap<usize, (u64, u64)>;
 
@@ -78,12 +87,7 @@ impl Verdict<'_> {
         let mut dead = BTreeMap::new();
         for letter in reader.dead_letters(None, usize::MAX).await.expect("memory can be read") {
             let payload = &letter.payload;
-            let number = match letter.type_name.as_str() {
-                "simulation.work" => serde_json::from_slice::<Work>(payload).map(|work| work.number).ok(),
-                "simulation.loose" => serde_json::from_slice::<Loose>(payload).map(|loose| loose.number).ok(),
-                _ => None,
-            };
-            let Some(number) = number else {
+            let Some(number) = number_of(&letter.type_name, payload) else {
                 self.violation(format!("a dead letter that nobody asked for: {letter:?}"));
                 continue;
             };
@@ -181,7 +185,8 @@ impl Verdict<'_> {
     /// What one producer sent to one stream was handled in that order. Its numbers grow.
     fn streams_are_in_order(&self, done: &Done) {
         let mut last: BTreeMap<(usize, u64), (usize, u64)> = BTreeMap::new();
-        for (&number, &(stream, version)) in done {
+        let requeued = self.journal.with(|notes| notes.requeued.clone());
+        for (&number, &(stream, version)) in done.iter().filter(|(number, _)| !requeued.contains(number)) {
             let Some(producer) = self.shape.offers[number].ordered_by else {
                 continue;
             };
