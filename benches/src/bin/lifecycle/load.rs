@@ -85,10 +85,13 @@ impl PlainReceptor<Probe> for Checker {
     }
 }
 
+/// What failed is tried again so soon: it is the work that is measured, not the waiting.
+const RETRY: Duration = Duration::from_millis(10);
+
 dispatcher! {
     pub(crate) struct Bench { checker: Checker }
-    command Bytes => checker;
-    command Plain => checker;
+    command Bytes => checker with { retry_first: RETRY, retry_max: RETRY };
+    command Plain => checker with { retry_first: RETRY, retry_max: RETRY };
     command Probe => checker;
 }
 

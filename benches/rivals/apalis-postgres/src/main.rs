@@ -1,0 +1,91 @@
+//! apalis-postgres: messages pushed in bulk, handled by a worker with N at once, until the database has none to do.
+
+use std::time::{Duration, Instant};
+
+use apalis::prelude::*;
+use apalis_postgres::{Config, PostgresStorage};
+use clap::Parser;
+use sqlx::PgPool;
+
+const NAME: &str = "apalis-postgres";
+const VERSION: &str = "1.0.0";
+const BACKEND: &str = "postgres";
+const SETTINGS: &str = "fsync on; 1,000 pushed an insert; fetched in batches of 1,000 every 5 ms; tasks on threads; results not kept, no lock a task";
+
+#[tokio::main]
+async fn main() -> Result<(), Failed> {
+    let arguments = Arguments::parse();
+    let pool = PgPool::connect(&arguments.database).await?;
+    PostgresStorage::setup(&pool).await?;
+    let config = Config::default().queue(QUEUE).batch_size(BULK).lock_tasks(false).persist_results(false);
+    let backend: PostgresStorage<String> = PostgresStorage::new(&pool).with_config(config);
+    let backend = backend.poll_with_interval(Duration::from_millis(5));
+    let worker = WorkerBuilder::new("worker")
+        .backend(backend)
+        .concurrency(arguments.workers)
+        .parallelize(tokio::spawn)
+        .build(handle);
+    let begun = Instant::now();
+    tokio::spawn(worker.run());
+    let payload = serde_json::to_vec(&"x".repeat(arguments.payload))?;
+    let mut left = arguments.messages;
+    while left > 0 {
+        let bulk = left.min(BULK);
+        let tasks: Vec<_> = (0..bulk).map(|_| TaskBuilder::new(payload.clone()).build()).collect();
+        let mut transaction = pool.begin().await?;
+        apalis_postgres::queries::push_tasks(&mut *transaction, QUEUE, tasks).await?;
+        transaction.commit().await?;
+        left -= bulk;
+    }
+    while waiting(&pool).await? > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    report(&arguments, begun.elapsed());
+    Ok(())
+}
+
+const QUEUE: &str = "messages";
+
+async fn handle(payload: String, _: WorkerContext) -> Result<(), BoxDynError> {
+    std::hint::black_box(payload);
+    Ok(())
+}
+
+/// What the database says is not done.
+async fn waiting(pool: &PgPool) -> Result<i64, Failed> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM apalis.jobs WHERE status <> 'Done'").fetch_one(pool).await?)
+}
+
+/// What is asked of every rival.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// A file, or a URL.
+    #[arg(long)]
+    database: String,
+    /// How many messages.
+    #[arg(long, default_value_t = 100_000)]
+    messages: usize,
+    /// Bytes of payload in each.
+    #[arg(long, default_value_t = 120)]
+    payload: usize,
+    /// Workers, or handlers that run at once.
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+}
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// Messages of one insert.
+const BULK: usize = 1_000;
+
+/// The line that scripts/rivals collects.
+fn report(arguments: &Arguments, took: Duration) {
+    let seconds = took.as_secs_f64();
+    let line = serde_json::json!({
+        "name": NAME, "version": VERSION, "backend": BACKEND,
+        "messages": arguments.messages, "payload_bytes": arguments.payload,
+        "seconds": seconds, "per_second": arguments.messages as f64 / seconds,
+        "settings": SETTINGS,
+    });
+    println!("{line}");
+}
