@@ -109,9 +109,8 @@ impl Watch {
                     "partition {partition} has two owners: {owner} under {before:?} and {from} under {epoch:?}"
                 )),
                 Some((_, owner)) => {
-                    if !seen.given_back.remove(&(partition, owner)) && owner != from {
-                        dead.push(owner);
-                    }
+                    let was_given_back = seen.given_back.remove(&(partition, owner));
+                    dead.extend((!was_given_back && owner != from).then_some(owner));
                 }
                 None => {}
             }
