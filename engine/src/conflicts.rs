@@ -16,13 +16,22 @@ pub(crate) struct Conflicts {
 
 impl Conflicts {
     /// Whether this unit was sent before its lane was set back.
-    pub(crate) fn is_stale(&mut self, head: &UnitHead) -> bool {
-        if self.broken.is_empty() {
-            return false;
+    ///
+    /// Asking changes nothing: a batch that was too large is built a second time.
+    pub(crate) fn is_stale(&self, head: &UnitHead) -> bool {
+        !self.broken.is_empty()
+            && self.broken.get(&head.lane()).is_some_and(|(worker, sound_from)| {
+                // The worker's ring keeps order: what is sent under this count or a later one is sound.
+                *worker == head.worker && *sound_from > head.generation
+            })
+    }
+
+    /// This unit was in a batch that was answered: what its worker had been told by then is not asked about any more.
+    pub(crate) fn answered(&mut self, head: &UnitHead) {
+        if !self.broken.is_empty() {
+            self.broken
+                .retain(|_, (worker, sound_from)| *worker != head.worker || *sound_from > head.generation);
         }
-        // The worker's ring keeps order: what is sent under this count or a later one is sound.
-        self.broken.retain(|_, (worker, sound_from)| *worker != head.worker || *sound_from > head.generation);
-        self.broken.contains_key(&head.lane())
     }
 
     /// A unit was not applied: its lane is set back, and its worker will be told.
@@ -64,6 +73,9 @@ mod tests {
         assert!(!conflicts.is_stale(&head(1, "b", 9)), "another worker's count says nothing");
         assert!(conflicts.is_stale(&head(0, "a", 0)));
         assert!(!conflicts.is_stale(&head(0, "a", 1)), "sent after the worker set the lane back");
+        assert!(conflicts.is_stale(&head(0, "a", 0)), "a batch that is built again holds the same");
+        conflicts.answered(&head(0, "a", 1));
+        assert!(conflicts.broken.is_empty(), "nobody will ask about it any more");
     }
 
     #[test]

@@ -214,6 +214,7 @@ impl Delivering<'_> {
         for tracked in parts.tracked {
             let answered = tracked.unit.and_then(|unit| answer.units.get(unit));
             let outcome = answered.map_or(Outcome::NotTried, outcome);
+            self.conflicts.answered(&tracked.head);
             if outcome.sets_back() && !host::is_planted("sends-what-was-set-back") {
                 self.conflicts.set_back(&tracked.head);
             }

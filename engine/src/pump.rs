@@ -304,6 +304,12 @@ impl<S: WorkStore> Pump<S> {
                 if !host::is_planted("forgets-what-was-too-large") {
                     self.flows.put_back(parts.settled);
                 }
+                // What stays in the ring is taken out of it again, and must not be counted off twice.
+                for record in settle.records() {
+                    if let Settlement::Done { partition, epoch, .. } = *record.header() {
+                        self.flows.handed(partition, epoch);
+                    }
+                }
                 return self.take_less(units, appends);
             }
             Exchanged::GivenUp => return Turn::End { all_durable: false },
