@@ -104,7 +104,7 @@ dispatcher! {
         retry_max: Duration::from_millis(150),
         attempts_max: ATTEMPTS_MAX,
     };
-    command Direct => hand;
+    command Direct => hand with { attempts_max: ATTEMPTS_MAX };
     subscription "totals" {
         event Noted => hand with {
             retry_first: Duration::from_millis(10),
@@ -239,6 +239,10 @@ impl Hand {
     fn begin(&self, flow: Flow, lane: Lane, cx: &Context<'_>) -> Run<'_> {
         let message = cx.message_id().expect("an engine's handler has a message");
         let attempt = cx.attempt();
+        if cx.is_replay() {
+            // What was dead and is asked for again does not wait for what runs beside its lane.
+            self.journal.with(|notes| notes.replayed.insert((flow, lane)));
+        }
         let number = self.journal.begins(self.process, (flow, lane), message, attempt);
         self.journal
             .line(|| format!("process {}: {flow:?} {lane:?} {message} attempt {attempt}", self.process));
@@ -271,7 +275,10 @@ impl Run<'_> {
     /// dead and does not know yet.
     fn goes_on(&self) {
         let Self { hand, flow, lane, number, .. } = self;
-        let newest = hand.journal.with(|notes| notes.newest.get(&(*flow, *lane)).copied());
+        let newest = hand.journal.with(|notes| {
+            let is_replayed = notes.replayed.contains(&(*flow, *lane));
+            notes.newest.get(&(*flow, *lane)).copied().filter(|_| !is_replayed)
+        });
         let is_excused = |process| hand.watch.was_evicted(process);
         if newest.is_some_and(|(run, by)| run != *number && !is_excused(by) && !is_excused(hand.process)) {
             hand.journal.violation(format!("two handlers of {flow:?} {lane:?} run at once"));

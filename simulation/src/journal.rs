@@ -30,6 +30,8 @@ pub(crate) struct Notes {
     pub(crate) accepted: Vec<(usize, usize)>,
     /// Offers that were dead and were asked for again: there is no order between them and others.
     pub(crate) requeued: BTreeSet<usize>,
+    /// Lanes in which such an offer was handled once more.
+    pub(crate) replayed: BTreeSet<(Flow, Lane)>,
     /// Before when a scheduled offer must not be handled.
     pub(crate) due: BTreeMap<usize, Instant>,
     /// Nothing goes wrong any more.
