@@ -18,6 +18,7 @@ use whizbang_storage::{
 use crate::due::Picked;
 use crate::state::{Arrival, Desk, ParkedRow, Shared, State, index_of};
 use crate::tail::Entry;
+use crate::tail::Tail;
 
 /// A batch that is being decided.
 pub(crate) struct Exchange<'x, 'b> {
@@ -65,6 +66,8 @@ pub(crate) struct Facts {
     /// 0: it is not there.
     pub(crate) revisions: HashMap<(Box<str>, Box<[u8]>), u64>,
     pub(crate) messages: HashMap<(Partition, Position), Entry>,
+    /// What was read of partitions for their suspects. Kept here, because who is suspect may be decided only by the batch.
+    pub(crate) suspected: HashMap<Partition, Tail>,
     /// Positions that were trimmed: whether an event is kept there.
     pub(crate) is_event: HashMap<(Partition, Position), bool>,
     /// The oldest events of all partitions, when they were asked for.
@@ -88,10 +91,11 @@ pub(crate) enum Need {
         after: Position,
         last: Position,
     },
-    /// The lanes of a subscription's suspects.
+    /// The lanes of a subscription's suspects, which are behind a position and not behind another.
     Suspects {
-        index: usize,
         partition: Partition,
+        after: Position,
+        last: Position,
     },
     /// A parked message's record.
     Record {
@@ -397,11 +401,20 @@ impl<'b> Exchange<'_, 'b> {
 
     /// Whether the suspects of a subscription are known; if not, they will be.
     pub(crate) fn knows_suspects(&mut self, index: usize, partition: Partition) -> bool {
-        let is_known = self.state.desk(index, partition).is_none_or(|desk| desk.suspects.is_some());
-        if !is_known {
-            self.need(Need::Suspects { index, partition });
+        let Some(desk) = self.state.desk(index, partition).filter(|desk| desk.suspects.is_none()) else {
+            return true;
+        };
+        let (after, last) = (desk.cursor.low(), desk.cursor.suspects_to());
+        let facts = self.facts;
+        let Some(read) = facts.suspected.get(&partition).filter(|read| read.covers(after, last)) else {
+            self.need(Need::Suspects { partition, after, last });
+            return false;
+        };
+        self.changes.suspects.entry((partition, index)).or_insert(None);
+        if let Some(desk) = self.state.desk_mut(index, partition) {
+            desk.find_suspects(read);
         }
-        is_known
+        true
     }
 
     /// Changes a parked row.

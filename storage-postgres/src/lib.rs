@@ -1,4 +1,38 @@
 //! The PostgreSQL backend of Whizbang: many instances over one server.
+//!
+//! ```no_run
+//! # async fn open() -> Result<(), Box<dyn std::error::Error>> {
+//! use whizbang_storage_postgres::PostgresOptions;
+//!
+//! let options = PostgresOptions::from_url("postgres://orders:secret@localhost/shop")?;
+//! options.migrate().await?;
+//! let store = options.open().await?;
+//! # drop(store); Ok(()) }
+//! ```
+//!
+//! | to | take |
+//! |---|---|
+//! | choose the server, and anything else | [`PostgresOptions`] |
+//! | set the schema up | [`PostgresOptions::migrate`], or [`schema_sql`] and the program `whizbang-pg-schema` for an administrator |
+//! | send messages in a transaction of your own | [`Enqueuer`] |
+//! | know why a database was refused | [`OpenError`] |
+//!
+//! # How it works
+//! *The client decides, the database verifies.* Only its owner writes a partition, so a store remembers what its instance owns:
+//! heads, cursors, what is parked, the newest messages. A batch is decided on that, and sent as the arguments of one SQL
+//! function, which takes the instance's row lock, compares everything that was assumed (that nobody has changed the service, that keys
+//! are new, at which versions streams and projections are, that no arrivals came that matter), and writes. One round trip, one
+//! transaction. When something is otherwise nothing is written, and the batch is decided again on what is so. What concerns
+//! all instances (joining, leaving, evicting, an operator's wishes) is done with all their rows locked, in a few round trips.
+//!
+//! The log is written as blocks of many messages into one table after the other; one in which everything is settled is
+//! truncated. What each exchange has moved is appended, and folded into rows of its own now and then. So nothing is updated in place
+//! once an exchange, and an old snapshot keeps little alive.
+//!
+//! # Connections
+//! One per store for batches and notifications, because an instance's batches come one after the other; up to
+//! [`readers_max`](PostgresOptions::readers_max) for the reading side, made when there is a question. Nothing relies on a session: it works
+//! through a transaction pooler, without notifications.
 #![forbid(unsafe_code)]
 
 mod alone;
@@ -30,5 +64,6 @@ pub use enqueue::Enqueuer;
 pub use error::{EnqueueError, Enqueued, OpenError};
 pub use options::{Notifications, OptionsError, PostgresOptions, RemotePlaintext, RootCertificates};
 pub use reader::PostgresReader;
+pub use schema::schema_sql;
 pub use store::PostgresStore;
 pub use whizbang_storage::{Limits, Service};

@@ -1,7 +1,7 @@
 //! The connection that batches go through, polled on the runtime that sends them.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client};
@@ -25,11 +25,15 @@ impl Link {
     ) -> Result<Self, Stop> {
         let (client, mut connection) = connector.connect().await.map_err(Stop::Connect)?;
         let hint = Arc::clone(hint);
+        let own: Arc<OnceLock<i32>> = Arc::default();
+        let backend = Arc::clone(&own);
         let task = tokio::spawn(async move {
             // Ends with the connection; whoever uses the client is told why.
             while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-                // Its own as well: one look too many harms nobody.
-                if matches!(message, AsyncMessage::Notification(_)) {
+                let AsyncMessage::Notification(notification) = message else {
+                    continue;
+                };
+                if backend.get() != Some(&notification.process_id()) {
                     let hint = hint.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     if let Some(hint) = hint {
                         hint();
@@ -41,11 +45,18 @@ impl Link {
         if let Some(channel) = channel {
             // A pooler may refuse it: notifications are hints, everything works without.
             let listen = format!("LISTEN \"{channel}\"");
-            if let Err(error) = link.client.batch_execute(&listen).await {
+            let listening = link.client.batch_execute(&listen);
+            let asking = link.client.query_typed("SELECT pg_backend_pid()", &[]);
+            let (listening, backend) = futures_util::future::join(listening, asking).await;
+            if let Err(error) = listening {
                 tracing::debug!(%error, "no notifications");
                 if link.client.is_closed() {
                     return Err(error.into());
                 }
+            }
+            // What it says itself is no news to it.
+            if let Some(row) = backend?.first() {
+                own.get_or_init(|| row.get(0));
             }
         }
         Ok(link)

@@ -14,7 +14,9 @@ use whizbang_storage::{Epoch, InstanceId, OnDead, Partition, Position, Subscript
 use crate::error::Stop;
 use crate::exchange::{Facts, Need};
 use crate::places;
-use crate::state::{Desk, Group, Instance, Owner, Part, Shared, State, Subscription, index_of, number};
+use crate::state::{
+    Desk, Group, Instance, KnownType, Owner, Part, Shared, State, Subscription, index_of, number,
+};
 use crate::statements::Statements;
 use crate::tail::{Entry, Slice, Tail, read_block};
 use crate::wire::{Arguments, come, uuid};
@@ -209,7 +211,7 @@ fn read_instances(
 }
 
 /// Name, NUL, newest version, NUL, and so on.
-fn read_types(bytes: &[u8]) -> Option<Arc<[(Box<str>, u16)]>> {
+fn read_types(bytes: &[u8]) -> Option<Arc<[KnownType]>> {
     let mut fields = bytes.split(|byte| *byte == 0);
     let mut types = Vec::new();
     while let (Some(name), Some(version)) = (fields.next(), fields.next()) {
@@ -220,7 +222,7 @@ fn read_types(bytes: &[u8]) -> Option<Arc<[(Box<str>, u16)]>> {
 }
 
 /// What [`read_types`] reads.
-pub(crate) fn write_types(types: &[(Box<str>, u16)]) -> Vec<u8> {
+pub(crate) fn write_types(types: &[KnownType]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, version) in types {
         out.extend_from_slice(name.as_bytes());
@@ -301,12 +303,11 @@ pub(crate) async fn look_up(
                     Ok(Found::Ahead { index, partition, read })
                 }));
             }
-            Need::Suspects { index, partition } => {
-                if let Some(desk) = state.desk(index, partition) {
-                    let range = (desk.cursor.low(), desk.cursor.suspects_to());
-                    let known = suspects.entry(partition).or_insert(range);
-                    *known = (known.0.min(range.0), known.1.max(range.1));
-                }
+            Need::Suspects { partition, after, last } => {
+                // What was read before is not forgotten: it may be needed once more, too.
+                let before = facts.suspected.get(&partition).map(|read| (read.begin(), read.through()));
+                let known = suspects.entry(partition).or_insert(before.unwrap_or((after, last)));
+                *known = (known.0.min(after), known.1.max(last));
             }
             Need::Record { index, partition, position } => queries.push(Box::pin(async move {
                 let arguments = key_of(sql, index, partition, position);
@@ -361,14 +362,6 @@ pub(crate) async fn look_up(
     }
     for found in join_all(queries).await {
         take(found?, state, facts)?;
-    }
-    for need in needs {
-        if let Need::Suspects { index, partition } = *need
-            && let Some(desk) = state.desk_mut(index, partition)
-            && desk.suspects.is_none()
-        {
-            desk.suspects = Some(Suspects::default());
-        }
     }
     Ok(())
 }
@@ -439,22 +432,7 @@ fn take(found: Found, state: &mut State, facts: &mut Facts) -> Result<(), Stop> 
             }
         }
         Found::Suspects { partition, read } => {
-            for desk in state.part_mut(partition).desks.iter_mut().flatten() {
-                if desk.suspects.is_some() {
-                    continue;
-                }
-                let mut suspects = Suspects::default();
-                let (low, last) = (desk.cursor.low(), desk.cursor.suspects_to());
-                if low < read.begin() || last > read.through() {
-                    continue;
-                }
-                desk.suspected = Tail::behind(low);
-                for entry in read.after(low).filter(|entry| desk.cursor.is_suspect(entry.position)) {
-                    suspects.insert(entry.position, entry.record().lane());
-                    desk.suspected.push(entry.clone());
-                }
-                desk.suspects = Some(suspects);
-            }
+            facts.suspected.insert(partition, read);
         }
         Found::Record { index, partition, position, record } => {
             if let Some(desk) = state.desk_mut(index, partition) {

@@ -323,6 +323,11 @@ fn remote_host(server: &Config) -> Option<String> {
     })
 }
 
+/// Refuses a schema's name that could be taken for something else.
+pub(crate) fn check_schema(name: &str) -> Result<(), OptionsError> {
+    if is_schema_name(name) { Ok(()) } else { Err(OptionsError::Schema(name.to_owned())) }
+}
+
 fn is_schema_name(name: &str) -> bool {
     let is_letter = |letter: u8| letter.is_ascii_lowercase() || letter == b'_';
     name.len() <= SCHEMA_BYTES_MAX

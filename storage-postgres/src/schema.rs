@@ -15,6 +15,7 @@ const MIGRATIONS: [&[&str]; VERSION as usize] = [&[
     include_str!("sql/schema/1_tables.sql"),
     include_str!("sql/schema/1_exchange.sql"),
     include_str!("sql/schema/1_enqueue.sql"),
+    include_str!("sql/schema/1_recycle.sql"),
 ]];
 
 /// What an opened service knows of itself.
@@ -29,8 +30,62 @@ pub(crate) fn sql(text: &str, schema: &str) -> String {
     text.replace("{schema}", &format!("\"{schema}\""))
 }
 
-/// The statements that bring a schema from a version to this crate's, one transaction in all.
-pub(crate) fn statements(schema: &str, from: i32) -> String {
+/// The SQL that brings a schema from version `from` (0: it is not there) to this crate's, in one transaction, for an
+/// administrator to run; with a service to make known, and a role that may use it and no more than that.
+///
+/// ```
+/// let sql = whizbang_storage_postgres::schema_sql("whizbang", 0, None, Some("orders"))?;
+/// assert!(sql.starts_with("BEGIN;") && sql.contains("GRANT"));
+/// # Ok::<(), whizbang_storage_postgres::OpenError>(())
+/// ```
+///
+/// # Errors
+/// [`OpenError`] when the schema's name or the service cannot be used, or there is nothing known of version `from`.
+pub fn schema_sql(
+    schema: &str,
+    from: i32,
+    service: Option<&Service>,
+    role: Option<&str>,
+) -> Result<String, OpenError> {
+    crate::options::check_schema(schema)?;
+    if !(0..=VERSION).contains(&from) {
+        return Err(OpenError::Newer { schema: schema.to_owned(), found: from, known: VERSION });
+    }
+    let mut out = format!("BEGIN;\n\n{}", statements(schema, from));
+    if let Some(service) = service {
+        service.validate()?;
+        let (name, partitions) = (literal(&service.name), service.partitions);
+        out.push_str(&sql(
+            &format!(
+                "INSERT INTO {{schema}}.service (name, partitions, time_to_live) VALUES ({name}, {partitions}, {})
+    ON CONFLICT (name) DO NOTHING;\n",
+                micros(service.time_to_live),
+            ),
+            schema,
+        ));
+    }
+    if let Some(role) = role {
+        let role = format!("\"{}\"", role.replace('"', "\"\""));
+        out.push_str(&sql(
+            &format!(
+                "GRANT USAGE ON SCHEMA {{schema}} TO {role};
+GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA {{schema}} TO {role};
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {{schema}} TO {role};\n"
+            ),
+            schema,
+        ));
+    }
+    out.push_str("\nCOMMIT;\n");
+    Ok(out)
+}
+
+/// A text as a literal, whatever is in it and however the server reads backslashes.
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// The statements that bring a schema from a version to this crate's.
+fn statements(schema: &str, from: i32) -> String {
     let mut out = String::new();
     if from == 0 {
         out.push_str(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\";\n\n"));
@@ -49,20 +104,6 @@ pub(crate) fn statements(schema: &str, from: i32) -> String {
         schema,
     ));
     out
-}
-
-/// The statement that makes a service known, as [`agree`] would.
-pub(crate) fn service_statement(schema: &str, service: &Service) -> String {
-    let name = service.name.replace('\'', "''");
-    sql(
-        &format!(
-            "INSERT INTO {{schema}}.service (name, partitions, time_to_live) VALUES ('{name}', {}, {})
-    ON CONFLICT (name) DO NOTHING;\n",
-            service.partitions,
-            micros(service.time_to_live),
-        ),
-        schema,
-    )
 }
 
 impl PostgresOptions {

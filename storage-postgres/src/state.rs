@@ -52,9 +52,12 @@ pub(crate) struct Instance {
     pub(crate) known: KnownInstance,
     /// By index.
     pub(crate) group: Option<usize>,
-    pub(crate) types: Arc<[(Box<str>, u16)]>,
+    pub(crate) types: Arc<[KnownType]>,
     pub(crate) last_seen: Timestamp,
 }
+
+/// The name of a type, and the newest version of it that is understood.
+pub(crate) type KnownType = (Box<str>, u16);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
@@ -196,6 +199,18 @@ impl Desk {
             parked: Parked::new(on_dead),
             ahead: Tail::default(),
         }
+    }
+
+    /// Finds the suspects in what was read of the log.
+    pub(crate) fn find_suspects(&mut self, read: &Tail) {
+        let low = self.cursor.low();
+        let mut suspects = Suspects::default();
+        self.suspected = Tail::behind(low);
+        for entry in read.after(low).filter(|entry| self.cursor.is_suspect(entry.position)) {
+            suspects.insert(entry.position, entry.record().lane());
+            self.suspected.push(entry.clone());
+        }
+        self.suspects = Some(suspects);
     }
 
     /// Whether a message must wait for a smaller position of its lane.

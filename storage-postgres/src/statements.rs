@@ -32,5 +32,5 @@ statements! {
     lock_service lock_instances lock_instance
     heads read_blocks read_events parked_record is_event first_events old_events
     bump add_instance forget_gone bury_instances delete_exchanges add_groups put_subscriptions drop_subscriptions
-    drop_places drop_parked put_owners
+    drop_places drop_parked put_owners recycle
 }

@@ -31,6 +31,8 @@ const ATTEMPTS_MAX: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(4);
 /// Exchanges after which what they moved is written into rows of its own.
 const FOLD_AFTER: u32 = 64;
+/// Another part of the log is written when one is as large as this.
+const SEGMENT_BYTES: i64 = 32 << 20;
 /// How far the clock of the server may be from where it is expected.
 const CLOCKS_MAY_DIFFER: Duration = Duration::from_millis(250);
 
@@ -51,6 +53,8 @@ pub struct PostgresStore {
     /// A batch was sent for this instance, and nobody knows what became of it.
     unsure: Option<InstanceId>,
     clock: Option<(Timestamp, Instant)>,
+    /// The next exchange takes along that parts of the log may be emptied.
+    recycles: bool,
     answers: Vec<(InstanceId, LastAnswer)>,
     hint: Arc<Mutex<Option<Hint>>>,
     channel: String,
@@ -85,6 +89,7 @@ impl PostgresOptions {
             memory: None,
             unsure: None,
             clock: None,
+            recycles: false,
             answers: Vec::new(),
             hint: Arc::default(),
             reader,
@@ -110,12 +115,15 @@ impl PostgresStore {
             answer.clear();
             // Taken out: should this future be dropped, nothing that may be half done is remembered.
             let memory = self.memory.take();
-            let stop = match self.attempt(batch, digest, memory, answer).await {
-                Ok(memory) => {
+            let patience = self.answer_timeout() * 4;
+            let attempt = self.attempt(batch, digest, memory, answer);
+            let stop = match tokio::time::timeout(patience, attempt).await {
+                Ok(Ok(memory)) => {
                     self.memory = memory;
                     return Ok(());
                 }
-                Err(stop) => stop,
+                Ok(Err(stop)) => stop,
+                Err(_) => Stop::Silent,
             };
             answer.clear();
             if stop.breaks_connection() {
@@ -151,6 +159,8 @@ impl PostgresStore {
         answer: &mut Answer,
     ) -> Result<Option<Memory>, Stop> {
         let sender = batch.from.instance;
+        // Whoever joins under a new id does not ask what became of the old one's batch.
+        self.unsure = self.unsure.filter(|of| *of == sender);
         self.connect().await?;
         // Whether what is remembered is of this very call.
         let mut is_new = false;
@@ -201,7 +211,7 @@ impl PostgresStore {
                     continue;
                 }
             };
-            let call = self.call(batch, digest, &memory.state, &changes, now, answer.removed);
+            let call = self.call(batch, digest, &memory.state, now, answer.removed);
             let reply = self.send(&call, batch, &mut memory.state, &changes, answer).await?;
             self.note_clock(&reply);
             match reply.outcome {
@@ -209,6 +219,7 @@ impl PostgresStore {
                     let removed = reply.removed;
                     self.written(batch, call, reply, &mut memory.state, *changes, answer);
                     memory.removed = Some(removed);
+                    self.recycles |= call.folds;
                     return Ok(Some(memory));
                 }
                 Outcome::SomebodyIsSilent => return self.attempt_alone(batch, digest, answer).await,
@@ -266,6 +277,8 @@ impl PostgresStore {
     ) -> Result<Option<Memory>, Stop> {
         let sender = batch.from.instance;
         let statements = Arc::clone(&self.statements);
+        // Not in this transaction.
+        self.recycles = false;
         {
             let client = &self.link()?.client;
             alone::begin(client, &statements, self.patience()).await?;
@@ -281,7 +294,11 @@ impl PostgresStore {
             Err(error) => return Err(error.into()),
         };
         let now = self.now();
+        let mut rounds = 0..ROUNDS_MAX;
         let changes = loop {
+            if rounds.next().is_none() {
+                return Err(Stop::Damaged("what was looked up is still missing"));
+            }
             let desktop = Desktop {
                 service: &self.options.service,
                 state: &mut memory.state,
@@ -312,7 +329,7 @@ impl PostgresStore {
             folds: true,
             writes_all_heads: evicts,
             silence: None,
-            ..self.call(batch, digest, &memory.state, &changes, now, answer.removed)
+            ..self.call(batch, digest, &memory.state, now, answer.removed)
         };
         let reply = self.send(&call, batch, &mut memory.state, &changes, answer).await?;
         self.note_clock(&reply);
@@ -369,19 +386,17 @@ impl PostgresStore {
         self.answers[index].1.keep(batch.from, digest, answer);
     }
 
-    fn call<'c>(
-        &'c self,
+    fn call(
+        &self,
         batch: &WorkBatch<'_>,
         digest: u64,
         state: &State,
-        changes: &Changes<'_>,
         now: Timestamp,
         removed: usize,
     ) -> Call<'static> {
-        let _ = changes;
         let service = &self.options.service;
         let looks = batch.membership.is_some()
-            && !state.shared.truce.is_some_and(|until| now < until)
+            && state.shared.truce.is_none_or(|until| now >= until)
             && state.shared.living().any(|(id, _)| id != batch.from.instance);
         Call {
             text: "",
@@ -416,7 +431,21 @@ impl PostgresStore {
         let notifies = changes.news && self.options.notifications == crate::Notifications::On;
         let call =
             Call { text: &self.statements.exchange, channel: notifies.then_some(&self.channel[..]), ..*call };
-        call.send(&self.link()?.client, state, changes, self.answer_timeout()).await
+        let recycles = self.recycles;
+        let client = &self.link()?.client;
+        let sending = call.send(client, state, changes, self.answer_timeout());
+        if !recycles {
+            return sending.await;
+        }
+        // On the same way there and back. What goes wrong with it is tried again.
+        let bytes = [(&SEGMENT_BYTES as _, tokio_postgres::types::Type::INT8)];
+        let recycling = client.query_typed(&self.statements.recycle, &bytes);
+        let (recycled, reply) = futures_util::future::join(recycling, sending).await;
+        self.recycles = false;
+        if let Err(error) = recycled {
+            tracing::debug!(%error, "the log was not recycled");
+        }
+        reply
     }
 
     fn tell_membership(&self, batch: &WorkBatch<'_>, state: &mut State, now: Timestamp, answer: &mut Answer) {

@@ -63,7 +63,7 @@ pub(crate) struct Reply {
     pub(crate) clock: Option<Timestamp>,
     pub(crate) removed: usize,
     pub(crate) seen: Option<String>,
-    pub(crate) come: Vec<(i64, Partition, Option<Timestamp>, Arrival)>,
+    pub(crate) come: Vec<Come>,
     pub(crate) arrived: Vec<i64>,
     row: Row,
 }
@@ -428,8 +428,11 @@ impl Reply {
     }
 }
 
+/// An arrival that has come: its number, where it goes, and when, if it has to wait.
+pub(crate) type Come = (i64, Partition, Option<Timestamp>, Arrival);
+
 /// The arrivals in a row with the columns `come…`.
-pub(crate) fn come(row: &Row) -> Result<Vec<(i64, Partition, Option<Timestamp>, Arrival)>, Stop> {
+pub(crate) fn come(row: &Row) -> Result<Vec<Come>, Stop> {
     let ids: Vec<i64> = row.get::<_, Option<_>>("come_ids").unwrap_or_default();
     let partitions: Vec<i32> = row.get::<_, Option<_>>("come_partitions").unwrap_or_default();
     let dues: Vec<Option<i64>> = row.get::<_, Option<_>>("come_dues").unwrap_or_default();

@@ -1,0 +1,1 @@
+SELECT emptied FROM {schema}.recycle($1)
