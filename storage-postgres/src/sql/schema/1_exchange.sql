@@ -230,8 +230,9 @@ BEGIN
     IF p_folds THEN
         UPDATE {schema}.instance i SET number = p_number, digest = p_digest, at = p_now, transaction = pg_current_xact_id()
             WHERE i.service = p_service AND i.id = p_instance;
+        -- Those before were deleted by the fold before, and are not looked at again: an old snapshot may keep them.
         DELETE FROM {schema}.exchange e
-            WHERE e.service = p_service AND e.instance = p_instance AND e.number <= p_number;
+            WHERE e.service = p_service AND e.instance = p_instance AND e.number > v_folded AND e.number <= p_number;
     END IF;
     IF p_channel IS NOT NULL THEN
         PERFORM pg_notify(p_channel, '');
