@@ -237,7 +237,7 @@ impl Delivering<'_> {
 fn parked_lanes(parts: &Assembled<'_>, answer: &Answer) -> HashSet<LaneKey> {
     let parked = parts.sources.iter().zip(&answer.units).filter_map(|(source, answered)| match source {
         Source::Worker(head) if head.how.parks() && matches!(answered, UnitAnswer::Applied { .. }) => {
-            Some(head.lane())
+            (!host::is_planted("lets-emits-overtake-a-retry")).then(|| head.lane())
         }
         _ => None,
     });

@@ -141,7 +141,7 @@ impl Lane {
 
     /// Everything that waits here was handed out before its lane was set back, and the store may have parked something since.
     fn set_back(&mut self) {
-        if self.parked {
+        if self.parked && !is_planted("forgets-what-is-parked") {
             self.behind = self.waiting.iter().map(|work| work.head().position).max().max(self.behind);
         }
         self.unblock();
@@ -325,7 +325,9 @@ impl Lanes {
                 // A message that was detached and has ended stands here twice, with what was deferred meanwhile in between.
                 lane.waiting.extend(first.into_iter().chain(later).chain(running).chain(waiting));
                 let mut seen = HashSet::new();
-                lane.waiting.retain(|work| seen.insert(work.head().position));
+                lane.waiting.retain(|work| {
+                    seen.insert(work.head().position) || is_planted("repeats-what-was-detached")
+                });
                 lane.set_back();
                 self.detached.retain(|detached| detached.key != key);
             }
@@ -369,7 +371,7 @@ impl Lanes {
             let is_ahead = is_stale
                 || self.lanes.get(&work.key()).is_some_and(|lane| lane.unanswered.iter().any(is_before));
             let running = whizbang_storage::Running { subscription, partition, position };
-            wanted(partition).then_some((running, !is_ahead))
+            wanted(partition).then_some((running, !is_ahead || is_planted("parks-what-runs-ahead")))
         })
     }
 

@@ -51,6 +51,11 @@ defects! {
     "keeps-what-was-given-away": "workers are not told that a partition is somebody else's",
     "reads-on-at-the-head": "after a read the flow goes on at the head, not where the read ended",
     "spins-at-a-full-window": "a read that found nothing is repeated at once",
+    // These it had, until the simulation found them.
+    "lets-emits-overtake-a-retry": "what is emitted beside a retry of its lane is handed out before it",
+    "repeats-what-was-detached": "a message that was detached and has ended runs twice after a set-back",
+    "forgets-what-is-parked": "after a set-back, what was handed out earlier runs past what was parked since",
+    "parks-what-runs-ahead": "a hand-over parks a handler that runs ahead of unsettled work of its lane",
     // In the store.
     "store-counts-a-repeat-twice": "a repeated batch is applied again",
     "store-forgets-settled": "some settled ranges are answered and not written",
