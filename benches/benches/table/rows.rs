@@ -27,7 +27,16 @@ pub(crate) struct Table {
     is_list: bool,
     counter: Option<Counter>,
     counts: Counts,
+    /// Rows with a must of which the first of ours allocates: none of them may.
+    allocating: Vec<&'static str>,
     measured: Vec<Measured>,
+}
+
+/// What came of a run.
+pub(crate) struct Outcome {
+    pub(crate) rows: Vec<Measured>,
+    pub(crate) counts: Counts,
+    pub(crate) allocating: Vec<&'static str>,
 }
 
 impl Table {
@@ -38,7 +47,7 @@ impl Table {
         counter: Option<Counter>,
         counts: Counts,
     ) -> Self {
-        Self { only, turns, is_list, counter, counts, measured: Vec::new() }
+        Self { only, turns, is_list, counter, counts, allocating: Vec::new(), measured: Vec::new() }
     }
 
     /// Measures a row, if it was asked for. `fill` names its contestants; it is only called when they are needed.
@@ -60,7 +69,13 @@ impl Table {
         let mut row = Row { contestants: Vec::new(), turns: self.turns };
         fill(&mut row);
         if let Some(counter) = self.counter {
-            self.counts.insert(name.to_owned(), row.count(counter));
+            let first = row.contestants.iter().find(|one| one.role == Ours).map(|one| one.name.clone());
+            let counts = row.count(counter);
+            let count = first.and_then(|first| counts.get(&first).copied());
+            if must.is_some() && count.is_some_and(|count| count > 0.0) {
+                self.allocating.push(name);
+            }
+            self.counts.insert(name.to_owned(), counts);
             return;
         }
         let contestants = row.measure(self.counts.get(name));
@@ -69,8 +84,8 @@ impl Table {
         self.measured.push(measured);
     }
 
-    pub(crate) fn into_results(self) -> (Vec<Measured>, Counts) {
-        (self.measured, self.counts)
+    pub(crate) fn into_outcome(self) -> Outcome {
+        Outcome { rows: self.measured, counts: self.counts, allocating: self.allocating }
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use whizbang_benches::machine::Machine;
 use whizbang_benches::table::Table as Results;
 
-use crate::rows::{Counter, Counts, Table};
+use crate::rows::{Counter, Counts, Outcome, Table};
 use crate::{calls, cores, engines, print, rings, routes, small, waking};
 
 /// Nanoseconds in the process, beside floors and rivals.
@@ -57,11 +57,14 @@ pub(crate) fn run(counter: Option<Counter>) -> ExitCode {
     engines::rows(&mut table);
     waking::rows(&mut table);
 
-    let (rows, counts) = table.into_results();
+    let Outcome { rows, counts, allocating } = table.into_outcome();
     let written = if arguments.list {
         Ok(())
     } else if counter.is_some() {
-        write(&counts_path(), &counts)
+        write(&counts_path(), &counts).and_then(|()| match allocating[..] {
+            [] => Ok(()),
+            _ => Err(format!("these allocate, and must not: {}", allocating.join(", "))),
+        })
     } else {
         let machine = machine.at_the_end();
         println!("\n{machine}");
