@@ -307,7 +307,7 @@ impl<'b> Exchange<'_, 'b> {
             // Others may have committed meanwhile, of which nothing is known here.
             if !self.facts.is_fresh {
                 self.needs.push(Need::Fresh);
-            } else if truce.filter(|_| truce != shared.truce).is_some() && self.way == Way::Fast {
+            } else if truce != shared.truce && self.way == Way::Fast {
                 self.needs.push(Need::Alone);
             }
         }

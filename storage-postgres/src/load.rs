@@ -72,16 +72,16 @@ pub(crate) async fn load(
         queries
             .push(Box::pin(async { client.query_typed(&sql.load_events, &[(service, Type::INT4)]).await }));
     }
-    for text in [&sql.load_parked, &sql.load_arrivals].into_iter().filter(|_| extent != Extent::Places) {
-        let (me, all) = (&me, &all);
-        queries.push(Box::pin(async move {
-            client.query_typed(text, &[(service, Type::INT4), (me, Type::UUID), (all, Type::BOOL)]).await
+    if extent != Extent::Places {
+        queries.push(Box::pin(async {
+            let arguments = [(service as _, Type::INT4), (&me as _, Type::UUID), (&all as _, Type::BOOL)];
+            client.query_typed(&sql.load_parked, &arguments).await
         }));
     }
     let mut found = join_all(queries).await.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter();
     let mut next = || found.next().unwrap_or_default();
-    let (service, instances, exchanges, groups, owners, subscriptions, places, events, parked, arrivals) =
-        (next(), next(), next(), next(), next(), next(), next(), next(), next(), next());
+    let (service, instances, exchanges, groups, owners, subscriptions, places, events, parked) =
+        (next(), next(), next(), next(), next(), next(), next(), next(), next());
 
     let service = service.first().ok_or(Stop::Damaged("the service is gone"))?;
     let clock = Timestamp::from_micros(service.get(4));
@@ -156,16 +156,60 @@ pub(crate) async fn load(
             desk.parked.insert(position, read);
         }
     }
-    let Some(arrivals) = arrivals.first() else {
-        return Ok(Loaded { state, clock, removed });
-    };
+    Ok(Loaded { state, clock, removed })
+}
+
+/// Loads the arrivals of the partitions that an instance writes, and what had been committed then.
+pub(crate) async fn load_arrivals(
+    client: &Client,
+    sql: &Statements,
+    state: &mut State,
+    sender: InstanceId,
+) -> Result<(), Stop> {
+    let me = uuid(sender.to_bytes());
+    let arguments = [(&sql.service as _, Type::INT4), (&me as _, Type::UUID)];
+    let rows = client.query_typed(&sql.load_arrivals, &arguments).await?;
+    let arrivals = rows.first().ok_or(Stop::Damaged("arrivals cannot be read"))?;
     state.seen = arrivals.get("seen");
     for (id, partition, due, arrival) in come(arrivals)? {
         if let Some(part) = state.parts.get_mut(partition.0 as usize) {
             part.arrivals.add(id, due, arrival);
         }
     }
-    Ok(Loaded { state, clock, removed })
+    Ok(())
+}
+
+/// Takes over from what was remembered what cannot have changed: messages, and arrivals of partitions that the sender wrote
+/// all the time. Says whether those are all it writes now.
+pub(crate) fn carry_over(state: &mut State, mut previous: State, sender: InstanceId) -> bool {
+    let writes = |state: &State, at: usize| state.shared.writer(Partition(at as u32)) == Some(sender);
+    let knows_all = !previous.seen.is_empty()
+        && (0..state.parts.len()).all(|at| !writes(state, at) || writes(&previous, at));
+    for at in 0..state.parts.len() {
+        let is_written = writes(state, at);
+        let (Some(old), part) = (previous.parts.get_mut(at), &mut state.parts[at]) else {
+            continue;
+        };
+        if knows_all && is_written {
+            part.arrivals = core::mem::take(&mut old.arrivals);
+        }
+        if old.head == part.head {
+            part.tail = core::mem::take(&mut old.tail);
+        }
+        for (desk, old) in part.desks.iter_mut().zip(&mut old.desks) {
+            if let (Some(desk), Some(old)) = (desk, old) {
+                desk.ahead = core::mem::take(&mut old.ahead);
+                if desk.cursor == old.cursor && desk.suspects.is_none() && old.suspects.is_some() {
+                    desk.suspects = old.suspects.take();
+                    desk.suspected = core::mem::take(&mut old.suspected);
+                }
+            }
+        }
+    }
+    if knows_all {
+        state.seen = previous.seen;
+    }
+    knows_all
 }
 
 fn read_instances(
@@ -297,7 +341,9 @@ pub(crate) async fn look_up(
             Need::Fresh | Need::Alone => {}
             Need::Heads => queries.push(Box::pin(heads(client, sql))),
             Need::Ahead { index, partition, after, last } => {
-                let trimmed = state.parts[partition.0 as usize].trimmed;
+                let part = &state.parts[partition.0 as usize];
+                // What the batch itself appends is not there yet.
+                let (trimmed, last) = (part.trimmed, last.min(part.head));
                 queries.push(Box::pin(async move {
                     let read = read_log(client, sql, Range { partition, after, last, trimmed }).await?;
                     Ok(Found::Ahead { index, partition, read })

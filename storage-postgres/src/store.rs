@@ -13,7 +13,7 @@ use whizbang_storage::{
 use crate::error::{Aftermath, Stop};
 use crate::exchange::{Changes, Decided, Desktop, Facts, Need, Way, undo};
 use crate::link::Link;
-use crate::load::{Extent, load, look_up};
+use crate::load::{Extent, carry_over, load, load_arrivals, look_up};
 use crate::schema::Agreed;
 use crate::state::State;
 use crate::statements::Statements;
@@ -168,7 +168,7 @@ impl PostgresStore {
             Some(memory) => memory,
             None => {
                 is_new = true;
-                self.load(sender, Extent::Mine).await?
+                self.load(sender, None).await?
             }
         };
         let mut facts = Facts::default();
@@ -177,7 +177,7 @@ impl PostgresStore {
                 Ok(turn @ (Turn::Join | Turn::Next)) => turn,
                 _ if !is_new => {
                     is_new = true;
-                    memory = self.load(sender, Extent::Mine).await?;
+                    memory = self.load(sender, Some(memory)).await?;
                     continue;
                 }
                 Ok(repeat) => {
@@ -201,7 +201,7 @@ impl PostgresStore {
                     return self.attempt_alone(batch, digest, answer).await;
                 }
                 Decided::Look(needs) if needs.contains(&Need::Fresh) => {
-                    memory = self.load(sender, Extent::All).await?;
+                    memory = self.load(sender, Some(memory)).await?;
                     (facts.is_fresh, is_new) = (true, true);
                     continue;
                 }
@@ -224,7 +224,8 @@ impl PostgresStore {
                 }
                 Outcome::SomebodyIsSilent => return self.attempt_alone(batch, digest, answer).await,
                 Outcome::Changed | Outcome::OtherNumber => {
-                    memory = self.load(sender, Extent::Mine).await?;
+                    undo(&mut memory.state, *changes);
+                    memory = self.load(sender, Some(memory)).await?;
                     (facts.is_fresh, facts.has_heads, is_new) = (false, false, true);
                 }
                 Outcome::ClocksDiffer => undo(&mut memory.state, *changes),
@@ -283,7 +284,7 @@ impl PostgresStore {
             let client = &self.link()?.client;
             alone::begin(client, &statements, self.patience()).await?;
         }
-        let mut memory = self.load_now(sender, Extent::All).await?;
+        let mut memory = self.load_now(sender, Extent::All, None).await?;
         let turn = match self.turn(batch, digest, &memory) {
             Ok(turn @ (Turn::Join | Turn::Next)) => turn,
             Ok(repeat) => {
@@ -345,8 +346,22 @@ impl PostgresStore {
         alone::bury(client, &statements, &before, &memory.state, now).await?;
         client.batch_execute("COMMIT").await?;
         let removed = reply.removed;
+        let shared = &memory.state.shared;
+        let all = (0..self.options.service.partitions).map(whizbang_storage::Partition);
+        let gains = all.into_iter().any(|partition| {
+            shared.writer(partition) == Some(sender) && before.writer(partition) != Some(sender)
+        });
         self.written(batch, call, reply, &mut memory.state, *changes, answer);
         memory.removed = Some(removed);
+        if gains {
+            // What has arrived there was nobody's business before.
+            memory.state.parts.iter_mut().for_each(|part| part.arrivals = Default::default());
+            // It is committed: whatever goes wrong from here on, the answer is a repetition's.
+            let looked = load_arrivals(&self.link()?.client, &statements, &mut memory.state, sender).await;
+            looked.map_err(|_| Stop::Silent)?;
+            self.tell_membership(batch, &mut memory.state, call.now, answer);
+            self.keep(batch, digest, answer);
+        }
         Ok(Some(memory))
     }
 
@@ -487,9 +502,10 @@ impl PostgresStore {
         self.keep(batch, call.digest, answer);
     }
 
-    async fn load(&mut self, sender: InstanceId, extent: Extent) -> Result<Memory, Stop> {
+    /// Reads again what may have changed of what was remembered.
+    async fn load(&mut self, sender: InstanceId, previous: Option<Memory>) -> Result<Memory, Stop> {
         if self.unsure != Some(sender) {
-            return self.load_now(sender, extent).await;
+            return self.load_now(sender, Extent::Mine, previous).await;
         }
         // Whatever was sent before ends first: it holds the instance's row.
         let statements = Arc::clone(&self.statements);
@@ -507,17 +523,27 @@ impl PostgresStore {
                 return Err(error.into());
             }
         }
-        let loaded = self.load_now(sender, extent).await;
+        let loaded = self.load_now(sender, Extent::Mine, None).await;
         self.roll_back().await;
         let loaded = loaded?;
         self.unsure = None;
         Ok(loaded)
     }
 
-    async fn load_now(&mut self, sender: InstanceId, extent: Extent) -> Result<Memory, Stop> {
+    async fn load_now(
+        &mut self,
+        sender: InstanceId,
+        extent: Extent,
+        previous: Option<Memory>,
+    ) -> Result<Memory, Stop> {
         let partitions = self.options.service.partitions;
         let client = &self.link()?.client;
-        let loaded = load(client, &self.statements, partitions, sender, extent).await?;
+        let mut loaded = load(client, &self.statements, partitions, sender, extent).await?;
+        let knows_arrivals =
+            previous.is_some_and(|previous| carry_over(&mut loaded.state, previous.state, sender));
+        if !knows_arrivals {
+            load_arrivals(client, &self.statements, &mut loaded.state, sender).await?;
+        }
         self.clock = Some((loaded.clock, Instant::now()));
         Ok(Memory { sender, state: loaded.state, removed: loaded.removed })
     }
