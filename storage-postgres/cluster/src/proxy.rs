@@ -4,7 +4,6 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -78,7 +77,6 @@ struct Shared {
     state: Mutex<State>,
     /// Rung when `held` ends.
     released: Condvar,
-    ends: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +87,8 @@ struct State {
     delay: Duration,
     refuses: bool,
     held: bool,
+    /// The proxy is being dropped.
+    ends: bool,
     /// The connections there are, to be cut from outside.
     open: Vec<(u64, Arc<Ends>)>,
 }
@@ -99,7 +99,7 @@ struct Ends {
     client: TcpStream,
     server: UnixStream,
     /// Whether the last message was the server's.
-    server_spoke: AtomicBool,
+    server_spoke: Mutex<bool>,
 }
 
 impl Ends {
@@ -192,7 +192,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.state.ends.store(true, Ordering::SeqCst);
+        self.state.lock().ends = true;
         self.release();
         // The doorman looks up when somebody comes.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
@@ -213,7 +213,7 @@ impl Shared {
 fn let_in(listener: &TcpListener, socket: &PathBuf, shared: &Arc<Shared>) {
     let mut number = 0;
     for client in listener.incoming() {
-        if shared.ends.load(Ordering::SeqCst) {
+        if shared.lock().ends {
             return;
         }
         let Ok(client) = client else { continue };
@@ -233,7 +233,7 @@ fn connect(client: TcpStream, server: UnixStream, number: u64, shared: &Arc<Shar
     client.set_nodelay(true)?;
     let (from_client, from_server) = (client.try_clone()?, server.try_clone()?);
     let (to_client, to_server) = (client.try_clone()?, server.try_clone()?);
-    let ends = Arc::new(Ends { client, server, server_spoke: AtomicBool::new(true) });
+    let ends = Arc::new(Ends { client, server, server_spoke: Mutex::new(true) });
     let mut state = shared.lock();
     state.traffic.connections += 1;
     state.open.push((number, Arc::clone(&ends)));
@@ -319,11 +319,12 @@ impl Carrier {
     fn judge(&mut self, bytes: &[u8]) -> Verdict {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
-        if self.direction == Direction::ToServer && self.ends.server_spoke.swap(false, Ordering::SeqCst) {
+        let mut server_spoke = self.ends.server_spoke.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.direction == Direction::ToServer && *server_spoke {
             state.traffic.turns += 1;
-        } else if self.direction == Direction::ToClient {
-            self.ends.server_spoke.store(true, Ordering::SeqCst);
         }
+        *server_spoke = self.direction == Direction::ToClient;
+        drop(server_spoke);
         let mut taken = 0;
         while taken < bytes.len() {
             let rest = &bytes[taken..];
