@@ -161,7 +161,8 @@ impl PostgresStore {
         let sender = batch.from.instance;
         // Whoever joins under a new id does not ask what became of the old one's batch.
         self.unsure = self.unsure.filter(|of| *of == sender);
-        self.connect().await?;
+        // Another server may have taken over: what is remembered is not what is committed there.
+        let memory = if self.connect().await? { None } else { memory };
         // Whether what is remembered is of this very call.
         let mut is_new = false;
         let mut memory = match memory.filter(|memory| memory.sender == sender && self.unsure.is_none()) {
@@ -557,13 +558,14 @@ impl PostgresStore {
         }
     }
 
-    async fn connect(&mut self) -> Result<(), Stop> {
+    /// Makes sure that there is a connection; says whether it is a new one.
+    async fn connect(&mut self) -> Result<bool, Stop> {
         if self.link.as_ref().is_some_and(|link| !link.client.is_closed()) {
-            return Ok(());
+            return Ok(false);
         }
         let channel = (self.options.notifications == crate::Notifications::On).then_some(&self.channel[..]);
         self.link = Some(Link::make(&self.connector, channel, &self.hint).await?);
-        Ok(())
+        Ok(true)
     }
 
     fn link(&self) -> Result<&Link, Stop> {

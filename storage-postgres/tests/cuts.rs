@@ -1,7 +1,6 @@
 //! Connections end anywhere, in either direction, and whoever repeats what was not answered gets the answer, once.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -54,11 +53,19 @@ fn what_goes_through_cuts_is_what_memory_does() {
     let plan = Plan::from_environment();
     let fewer = Plan { sequences: plan.sequences.div_ceil(32), ..plan };
     println!("{:?}", differential::run::<Memory, Cut>(fewer));
-    println!("{} connections were cut", CUTS.load(Ordering::Relaxed));
+    println!("{} connections were cut", count(&CUTS, 0));
 }
 
 /// How often a connection was cut, in all tests of this process.
-static CUTS: AtomicU64 = AtomicU64::new(0);
+static CUTS: Mutex<u64> = Mutex::new(0);
+
+/// Adds to a count, and gives back what it was before.
+fn count(of: &Mutex<u64>, more: u64) -> u64 {
+    let mut of = of.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = *of;
+    *of += more;
+    before
+}
 
 /// A schema of its own behind a proxy of its own.
 struct Cut {
@@ -71,8 +78,8 @@ impl Fixture for Cut {
     type Store = Persistent;
 
     async fn fresh(clock: TestClock) -> Self {
-        static SCHEMAS: AtomicU64 = AtomicU64::new(0);
-        let schema = format!("cuts_{}", SCHEMAS.fetch_add(1, Ordering::Relaxed));
+        static SCHEMAS: Mutex<u64> = Mutex::new(0);
+        let schema = format!("cuts_{}", count(&SCHEMAS, 1));
         let proxy = Arc::new(Proxy::in_front_of(Cluster::shared()).expect("a proxy"));
         let fixture = Self { proxy, schema, clock };
         fixture.options(Service::named("any")).migrate().await.expect("a schema");
@@ -150,7 +157,7 @@ impl WorkStore for Persistent {
         };
         // The reading side is not what this is about.
         self.proxy.disarm();
-        CUTS.fetch_add(self.proxy.faults() - before, Ordering::Relaxed);
+        count(&CUTS, self.proxy.faults() - before);
         outcome
     }
 
