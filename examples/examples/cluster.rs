@@ -10,6 +10,7 @@
 //! output how it is. When half of the messages are durable, one instance is killed (SIGKILL) and a new one is started.
 //! A message is a command whose receptor publishes an event into the message's stream; the event's receptor keeps a tally
 //! per stream. The audit reads every stream and compares it with what the senders were told.
+#![allow(clippy::disallowed_types, reason = "they count and order nothing")]
 
 use std::io::{self, IsTerminal, Write};
 use std::process::{Command as Process, ExitCode};
@@ -228,7 +229,7 @@ impl Place {
         let options =
             PostgresOptions { service, schema: self.schema.clone(), ..PostgresOptions::from_url(url)? };
         options.migrate().await?;
-        Ok(Store::Postgres(options.open().await?))
+        Ok(Store::Postgres(Box::new(options.open().await?)))
     }
 
     /// An engine over it. Nothing but this knows which storage it is.
@@ -236,7 +237,7 @@ impl Place {
         let options = Options { give_back_within: Duration::from_secs(2), ..Options::default() };
         let builder = Engine::builder(office).options(options);
         Ok(match self.store().await? {
-            Store::Postgres(store) => builder.storage(store).start().await?,
+            Store::Postgres(store) => builder.storage(*store).start().await?,
             Store::Sqlite(store) => builder.storage(store).start().await?,
         })
     }
@@ -251,7 +252,7 @@ impl Place {
 }
 
 enum Store {
-    Postgres(PostgresStore),
+    Postgres(Box<PostgresStore>),
     Sqlite(SqliteStore),
 }
 
@@ -355,11 +356,22 @@ async fn send(engine: &Engine<Office>, part: &Part, counts: &Counts) -> Result<(
     tokio::try_join!(sending, acknowledging).map(drop)
 }
 
+/// How long the database may be away before somebody is told.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Says how it is whenever that is something else, and ten times a second; returns when it cannot go on.
 async fn report(engine: &Engine<Office>, counts: &Counts) -> Result<(), Failed> {
-    let (mut partitions, mut said_at) = (usize::MAX, Instant::now());
+    let (mut partitions, mut said_at, mut told) = (usize::MAX, Instant::now(), false);
     loop {
         let health = engine.health();
+        match &health.storage_away {
+            Some(away) if !told && away.since.elapsed() >= PATIENCE => {
+                eprintln!("cluster: the database has been away for {PATIENCE:?}: {}", away.error);
+                told = true;
+            }
+            Some(_) => {}
+            None => told = false,
+        }
         if health.state == State::Failed {
             return Err(health
                 .storage_away
