@@ -224,7 +224,9 @@ impl Place {
     async fn store(&self) -> Result<Store, Failed> {
         let (url, service) = (self.url.as_deref().unwrap_or_default(), self.service());
         if let Some(path) = url.strip_prefix("sqlite:") {
-            return Ok(Store::Sqlite(SqliteOptions { service, ..SqliteOptions::default() }.open(path)?));
+            return Ok(Store::Sqlite(Box::new(
+                SqliteOptions { service, ..SqliteOptions::default() }.open(path)?,
+            )));
         }
         let options =
             PostgresOptions { service, schema: self.schema.clone(), ..PostgresOptions::from_url(url)? };
@@ -238,7 +240,7 @@ impl Place {
         let builder = Engine::builder(office).options(options);
         Ok(match self.store().await? {
             Store::Postgres(store) => builder.storage(*store).start().await?,
-            Store::Sqlite(store) => builder.storage(store).start().await?,
+            Store::Sqlite(store) => builder.storage(*store).start().await?,
         })
     }
 
@@ -253,7 +255,7 @@ impl Place {
 
 enum Store {
     Postgres(Box<PostgresStore>),
-    Sqlite(SqliteStore),
+    Sqlite(Box<SqliteStore>),
 }
 
 // ---- one of the processes --------------------------------------------------------------------------------------------
