@@ -1,0 +1,314 @@
+//! What happens in a run: engines start, producers send, mishaps strike; then it is calm, and everything must come to rest.
+
+mod produce;
+mod rest;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use whizbang::simulation::{Gauges, Part};
+use whizbang::{Engine, Stopped};
+use whizbang_storage::{MemoryDatabase, StoreReader};
+use whizbang_storage_conformance::Faults;
+
+use crate::app::{App, Hand};
+use crate::journal::{Fate, Journal};
+use crate::scheduler::{ProcessId, Scheduler};
+use crate::shape::{Shape, What};
+use crate::station::{Network, Station};
+use crate::verdict::number_of;
+use crate::watch::Watch;
+
+/// Everything that the parts of a run share.
+#[derive(Clone)]
+pub(crate) struct Run {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) shape: Arc<Shape>,
+    pub(crate) journal: Journal,
+    pub(crate) watch: Watch,
+    pub(crate) database: MemoryDatabase,
+    pub(crate) seed: u64,
+    processes: Rc<RefCell<Vec<Process>>>,
+}
+
+/// One service process.
+struct Process {
+    id: ProcessId,
+    state: Life,
+    role: Role,
+    engine: Option<Engine<App>>,
+    gauges: Gauges,
+    faults: Vec<Faults>,
+    networks: Vec<Network>,
+    stopped: Option<Stopped>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Of the group that handles everything.
+    Member,
+    /// It only publishes.
+    Outsider,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Runs,
+    Leaves,
+    Gone,
+}
+
+impl Run {
+    pub(crate) fn new(
+        scheduler: Scheduler,
+        shape: Arc<Shape>,
+        journal: Journal,
+        watch: Watch,
+        database: MemoryDatabase,
+        seed: u64,
+    ) -> Self {
+        Self { scheduler, shape, journal, watch, database, seed, processes: Rc::default() }
+    }
+
+    /// The whole run; what was noticed stands in the journal.
+    pub(crate) async fn script(self) {
+        for _ in 0..self.shape.engines {
+            self.start(Role::Member);
+        }
+        if self.shape.has_outsider {
+            self.start(Role::Outsider);
+        }
+        for number in 0..self.shape.producers.len() {
+            self.clone().assign(number);
+        }
+        let began = Instant::now();
+        for mishap in &self.shape.mishaps {
+            tokio::time::sleep_until(began + Duration::from_millis(mishap.at)).await;
+            self.strike(mishap.what);
+        }
+        sleep(Duration::from_millis(20)).await;
+        self.calm();
+        // What is on its way now still takes its time.
+        sleep(self.shape.odds.delay_max + 2 * self.shape.latency_max).await;
+        self.rest().await;
+        if self.journal.has_violations() {
+            return;
+        }
+        self.look_at_shares();
+        self.stay_quiet().await;
+        self.leave_all().await;
+    }
+
+    /// Starts an engine in a process of its own.
+    fn start(&self, role: Role) {
+        let id = self.scheduler.process();
+        let place = self.processes.borrow().len();
+        self.processes.borrow_mut().push(Process {
+            id,
+            state: Life::Runs,
+            role,
+            engine: None,
+            gauges: Gauges::default(),
+            faults: Vec::new(),
+            networks: Vec::new(),
+            stopped: None,
+        });
+        self.journal.line(|| format!("process {place}: starts"));
+        let run = self.clone();
+        self.scheduler.spawn(id, "start", async move {
+            while !run.try_start(place).await {
+                sleep(Duration::from_millis(30)).await;
+            }
+        });
+    }
+
+    /// Joins once; an engine that could not join is started anew, as by a supervisor.
+    async fn try_start(&self, place: usize) -> bool {
+        let store = match self.database.open(self.shape.service.clone()) {
+            Ok(store) => store,
+            Err(error) => {
+                self.journal.violation(format!("the store cannot be opened: {error}"));
+                return true;
+            }
+        };
+        let (id, gauges, role, seed) = {
+            let processes = self.processes.borrow();
+            let process = &processes[place];
+            let seed = self.seed ^ ((place as u64 + 1) << 32) ^ ((process.faults.len() as u64) << 48);
+            (process.id, process.gauges.clone(), process.role, seed)
+        };
+        let (station, faults, network) = Station::new(store, place, seed, &self.shape, self.watch.clone());
+        {
+            let mut processes = self.processes.borrow_mut();
+            let process = &mut processes[place];
+            if self.is_calm() {
+                faults.stop();
+                network.calm();
+            }
+            process.faults.push(faults);
+            process.networks.push(network);
+        }
+        let hand = Hand {
+            process: place,
+            shape: Arc::clone(&self.shape),
+            journal: self.journal.clone(),
+            watch: self.watch.clone(),
+        };
+        let mut options = self.shape.options.clone();
+        if role == Role::Outsider {
+            options.group = None;
+        }
+        let builder = Engine::builder(App::of(hand)).storage(station).options(options);
+        let scheduler = self.scheduler.clone();
+        let mut spawn = move |part, future| {
+            let name = match part {
+                Part::Pump => "pump",
+                Part::Worker(_) => "worker",
+                Part::Herald => "herald",
+            };
+            scheduler.spawn_boxed(id, name, future);
+        };
+        match builder.start_in(&mut spawn, &gauges).await {
+            Ok(engine) => {
+                self.journal.line(|| format!("process {place}: runs"));
+                self.processes.borrow_mut()[place].engine = Some(engine);
+                true
+            }
+            Err(error) => {
+                self.journal.line(|| format!("process {place}: did not start: {error}"));
+                false
+            }
+        }
+    }
+
+    fn is_calm(&self) -> bool {
+        self.journal.with(|notes| notes.is_calm)
+    }
+
+    /// The place of one of the engines that run.
+    fn pick(&self, which: usize) -> Option<usize> {
+        let processes = self.processes.borrow();
+        let running: Vec<usize> =
+            (0..processes.len()).filter(|at| processes[*at].state == Life::Runs).collect();
+        (!running.is_empty()).then(|| running[which % running.len()])
+    }
+
+    /// Somebody has to be there who handles things.
+    fn keep_one(&self) {
+        let is_there =
+            self.processes.borrow().iter().any(|of| of.state == Life::Runs && of.role == Role::Member);
+        if !is_there {
+            self.start(Role::Member);
+        }
+    }
+
+    fn strike(&self, what: What) {
+        match what {
+            What::Join => self.start(Role::Member),
+            What::Hold(which, millis) => self.by_one_of(which, async move |run, engine| {
+                run.journal.line(|| "the perspective is paused".to_owned());
+                if engine.pause("totals").await.is_ok() {
+                    sleep(Duration::from_millis(millis)).await;
+                    // Its process may be gone by then; when it is calm somebody else does it.
+                    let _ = engine.resume("totals").await;
+                }
+            }),
+            What::Requeue(which) => self.by_one_of(which, async |run, engine| {
+                for letter in run.reader().dead_letters(None, usize::MAX).await.expect("memory can be read") {
+                    let number = number_of(&letter.type_name, &letter.payload);
+                    run.journal.line(|| format!("offer {number:?} is requeued"));
+                    run.journal.with(|notes| notes.requeued.extend(number));
+                    let _ = engine.requeue(letter.key).await;
+                }
+            }),
+            What::Crash(which) => {
+                let Some(place) = self.pick(which) else { return };
+                self.journal.line(|| format!("process {place}: crashes"));
+                self.journal.with(|notes| notes.deaths += 1);
+                self.bury(place);
+                self.keep_one();
+            }
+            What::Pause(which, millis) => {
+                let Some(place) = self.pick(which) else { return };
+                let id = self.processes.borrow()[place].id;
+                if self.scheduler.is_paused(id) {
+                    return;
+                }
+                self.journal.line(|| format!("process {place}: is paused for {millis} ms"));
+                self.scheduler.pause(id);
+                let run = self.clone();
+                let world = self.scheduler.process();
+                self.scheduler.spawn(world, "resume", async move {
+                    sleep(Duration::from_millis(millis)).await;
+                    run.journal.line(|| format!("process {place}: goes on"));
+                    run.scheduler.resume(id);
+                });
+            }
+            What::Leave(which, millis) => {
+                let Some(place) = self.pick(which) else { return };
+                self.leave(place, Duration::from_millis(millis));
+                self.keep_one();
+            }
+        }
+    }
+
+    /// Lets one of the group do something on its own.
+    fn by_one_of(&self, which: usize, deed: impl AsyncFnOnce(Self, Engine<App>) + 'static) {
+        let members: Vec<(ProcessId, Engine<App>)> = {
+            let processes = self.processes.borrow();
+            let members = processes.iter().filter(|of| of.state == Life::Runs && of.role == Role::Member);
+            members.filter_map(|of| Some((of.id, of.engine.clone()?))).collect()
+        };
+        let Some((id, engine)) = members.get(which % members.len().max(1)).cloned() else { return };
+        let run = self.clone();
+        self.scheduler.spawn(id, "operator", async move { deed(run, engine).await });
+    }
+
+    /// Drops a process with all it has in memory.
+    fn bury(&self, place: usize) {
+        let (id, engine) = {
+            let mut processes = self.processes.borrow_mut();
+            processes[place].state = Life::Gone;
+            (processes[place].id, processes[place].engine.take())
+        };
+        self.scheduler.kill(id);
+        drop(engine);
+    }
+
+    /// Stops an engine in good order.
+    fn leave(&self, place: usize, within: Duration) {
+        let (id, engine) = {
+            let mut processes = self.processes.borrow_mut();
+            let process = &mut processes[place];
+            process.state = Life::Leaves;
+            (process.id, process.engine.take())
+        };
+        let Some(engine) = engine else {
+            return self.bury(place);
+        };
+        self.journal.line(|| format!("process {place}: leaves"));
+        let run = self.clone();
+        self.scheduler.spawn(id, "stop", async move {
+            let stopped = engine.stop(within).await;
+            run.journal.line(|| format!("process {place}: {stopped:?}"));
+            run.journal.with(|notes| {
+                if stopped.all_durable {
+                    let of = engine_id(&engine);
+                    for (_, number) in notes.accepted.extract_if(.., |(engine, _)| *engine == of) {
+                        notes.fates[number] = Fate::Stored;
+                    }
+                }
+                // What was cut off counts an attempt; so does all that is in hand when the store was not told.
+                notes.deaths += u32::from(stopped.cancelled > 0 || !stopped.all_durable);
+            });
+            run.processes.borrow_mut()[place].stopped = Some(stopped);
+        });
+    }
+}
+
+fn engine_id(engine: &Engine<App>) -> usize {
+    engine.dispatcher().process()
+}
