@@ -202,7 +202,7 @@ impl<S: WorkStore> Pump<S> {
             || reads
             || leave
             || !self.operations.is_empty()
-            || self.hand_over.any_ready()
+            || self.hand_over.is_due(now)
             || self.agenda.is_pressing(now, may_hand_out);
         if !is_needed {
             drop((intake, settle));
@@ -224,9 +224,11 @@ impl<S: WorkStore> Pump<S> {
                 hand_out_max: room.messages,
             },
         );
+        let releases_go = plan.heartbeat || self.hand_over.is_due(now);
         let releases: &[Release<'_>] = arena.alloc_slice_fill_iter(
             self.hand_over
                 .ready()
+                .filter(|_| releases_go)
                 .map(|(partition, epoch, running)| Release {
                     partition,
                     epoch,
@@ -332,7 +334,7 @@ impl<S: WorkStore> Pump<S> {
         .deliver(&batch, &parts, &mut self.answer, now);
         let Assembled { notices, positions, .. } = parts;
         for notice in notices {
-            notice_of(*notice, &mut self.hand_over, &mut self.stopping);
+            notice_of(*notice, now, &mut self.hand_over, &mut self.stopping);
         }
         let released: Vec<Partition> = releases.iter().map(|release| release.partition).collect();
         let batch_len = batch.messages();
@@ -637,7 +639,7 @@ fn new_instance() -> InstanceId {
 }
 
 /// Takes note of what a worker said about partitions that are given back.
-fn notice_of(notice: Settlement, hand_over: &mut HandOver, stopping: &mut Option<Stopping>) {
+fn notice_of(notice: Settlement, now: Instant, hand_over: &mut HandOver, stopping: &mut Option<Stopping>) {
     match notice {
         Settlement::StillRunning { running, is_first } => match stopping {
             Some(stopping) => {
@@ -647,7 +649,7 @@ fn notice_of(notice: Settlement, hand_over: &mut HandOver, stopping: &mut Option
             None if is_first => hand_over.still_running(running),
             None => {}
         },
-        Settlement::Quiet { scope: Scope::One(partition) } => hand_over.quiet(partition),
+        Settlement::Quiet { scope: Scope::One(partition) } => hand_over.quiet(partition, now),
         Settlement::Quiet { scope: Scope::All } => {
             if let Some(stopping) = stopping {
                 stopping.busy = stopping.busy.saturating_sub(1);
