@@ -164,7 +164,7 @@ mod tests {
             let read = read(Uuid::from_bytes(id.to_bytes()), number, holder, &bytes).unwrap();
             assert_eq!(format!("{read:?}"), format!("{row:?}"));
         }
-        assert!(read(Uuid::from_u128(1), WAITING, None, &[1; 50]).is_none());
+        assert!(read(Uuid::from_u128(1), WAITING, None, &[0x80; 50]).is_none(), "a number without an end");
         assert!(read(Uuid::from_u128(1), WAITING, None, &[]).is_none());
     }
 }
