@@ -50,14 +50,17 @@ fn a_message_lives_and_goes() {
 
     clock.advance(Duration::from_secs(60));
     let due = one.due();
-    assert_eq!(due.page.len(), 1, "3 waits behind 2");
+    assert_eq!(due.page.len(), 2, "3 comes with 2, behind it");
     let again = due.page.get(0).unwrap();
     assert_eq!((again.id, again.attempt, again.origin), (id(2), 2, Origin::Parked));
     let dead = one.send(|batch| WorkBatch {
-        units: batch.keep_units(vec![unit(
-            delivery(&due.page.get(0).unwrap()),
-            Settle::Dead { reason: DeadReason::Rejected, error: "never" },
-        )]),
+        units: batch.keep_units(vec![
+            unit(
+                delivery(&due.page.get(0).unwrap()),
+                Settle::Dead { reason: DeadReason::Rejected, error: "never" },
+            ),
+            unit(delivery(&due.page.get(1).unwrap()), Settle::Release),
+        ]),
         due: Some(ALL),
         ..batch.empty()
     });
