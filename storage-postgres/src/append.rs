@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use whizbang_storage::record::{self, Record, fallback_id};
 use whizbang_storage::{
-    Append, AppendAnswer, HandOut, MessageId, MessageKind, Partition, Position, SameBody, StreamId,
-    Timestamp, Version, refuse,
+    Append, AppendAnswer, HandOut, MessageId, MessageKind, Partition, Position, StreamId, Timestamp, Version,
+    refuse,
 };
-use xxhash_rust::xxh3::xxh3_64;
 
+use crate::body;
 use crate::exchange::{Appended, Arrived, Exchange, PROVISIONAL};
 use crate::state::Arrival;
 use crate::tail::{Entry, Slice};
@@ -25,12 +25,10 @@ impl<'b> Exchange<'_, 'b> {
     /// Appends a message that is known to be acceptable.
     pub(crate) fn append_one(&mut self, append: &'b Append<'b>) -> AppendAnswer {
         if let Some(key) = append.dedup {
-            let body = xxh3_64(append.payload);
-            if let Some((first, first_body)) = self.seen_key(key) {
-                let body = if first_body == body { SameBody::Same } else { SameBody::Different };
-                return AppendAnswer::Duplicate { first, body };
+            if let Some((first, body)) = self.seen_key(key) {
+                return AppendAnswer::Duplicate { first, body: body::compare(body, append.payload) };
             }
-            self.changes.keys.insert(key, (append.id, body));
+            self.changes.keys.insert(key, (append.id, body::digest(append.payload)));
         }
         let lane = append.lane();
         let partition = lane.partition(self.service.partitions);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio_postgres::GenericClient;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
-use whizbang_storage::{Append, Clock, Limits, MessageId, SameBody, record, refuse};
-use xxhash_rust::xxh3::xxh3_64;
+use whizbang_storage::{Append, Clock, Limits, MessageId, record, refuse};
 
+use crate::body;
 use crate::schema::{Agreed, sql};
 use crate::wire::{Arguments, uuid};
 use crate::{EnqueueError, Enqueued, PostgresOptions};
@@ -24,6 +24,23 @@ use crate::{EnqueueError, Enqueued, PostgresOptions};
 /// transaction.commit().await?;
 /// # Ok(()) }
 /// ```
+///
+/// # Without this crate
+/// sqlx, diesel, psql and every other client call the function `enqueue` in the schema, which does the same. Its comment
+/// (`sql/functions/enqueue.sql`, printed by `whizbang-pg-schema`) says everything about its arguments; their order and names
+/// are kept.
+///
+/// ```sql
+/// BEGIN;
+/// INSERT INTO orders VALUES (4711);
+/// SELECT id, arrived FROM whizbang.enqueue('shop', 'shop.place-order', convert_to('{"order": 4711}', 'UTF8'),
+///     stream_key => '4711', headers => '{tenant, acme}', dedup_key => 'order 4711', due_in => '5 seconds');
+/// COMMIT;
+/// ```
+///
+/// The role needs what a service needs, of it: `USAGE` of the schema, `SELECT` of `service`, `SELECT` and `INSERT` of `dedup`
+/// and `arrival`. What is refused is so by the limits of whoever opened the service last. SQL knows no hash of ours, so the
+/// message arrives as a draft; every instance that writes partitions reads it, and the one whose partition it is takes it in.
 #[derive(Clone)]
 pub struct Enqueuer {
     text: Arc<str>,
@@ -65,8 +82,7 @@ impl Enqueuer {
         let mut bytes = Vec::new();
         record::encode(message, &mut bytes);
         let (lane, id) = (uuid(lane.to_bytes()), uuid(message.id.to_bytes()));
-        let body = xxh3_64(message.payload);
-        let signed = body as i64;
+        let signed = body::digest(message.payload) as i64;
         let arguments = Arguments::default()
             .add(&self.service, Type::INT4)
             .add(&partition, Type::INT4)
@@ -82,8 +98,7 @@ impl Enqueuer {
         let Some(first) = first.and_then(|first| MessageId::from_bytes(first.into_bytes())) else {
             return Ok(Enqueued::Arrived);
         };
-        let first_body: Option<i64> = rows.first().and_then(|row| row.get(1));
-        let same = first_body == Some(signed);
-        Ok(Enqueued::Duplicate { first, body: if same { SameBody::Same } else { SameBody::Different } })
+        let first_body: i64 = rows.first().and_then(|row| row.get(1)).unwrap_or_default();
+        Ok(Enqueued::Duplicate { first, body: body::compare(first_body as u64, message.payload) })
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct Facts {
     pub(crate) is_fresh: bool,
     /// Heads of partitions that somebody else writes were looked up for this batch.
     pub(crate) has_heads: bool,
+    /// What had arrived when the batch was first sent is known.
+    pub(crate) has_arrivals: bool,
     /// Deduplication keys that are there already.
     pub(crate) keys: HashMap<Box<[u8]>, (MessageId, u64)>,
     pub(crate) versions: HashMap<StreamId, Version>,

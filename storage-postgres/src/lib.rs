@@ -15,6 +15,7 @@
 //! | choose the server, and anything else | [`PostgresOptions`] |
 //! | set the schema up | [`PostgresOptions::migrate`], or [`schema_sql`] and the program `whizbang-pg-schema` for an administrator |
 //! | send messages in a transaction of your own | [`Enqueuer`] |
+//! | the same from sqlx, diesel, psql, whatever speaks SQL | the function `enqueue` of the schema: [there](Enqueuer#without-this-crate) |
 //! | know why a database was refused | [`OpenError`] |
 //!
 //! # How it works
@@ -37,6 +38,8 @@
 
 mod alone;
 mod append;
+mod body;
+mod draft;
 mod due;
 mod enqueue;
 mod error;

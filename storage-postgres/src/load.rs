@@ -171,8 +171,10 @@ pub(crate) async fn load_arrivals(
     let rows = client.query_typed(&sql.load_arrivals, &arguments).await?;
     let arrivals = rows.first().ok_or(Stop::Damaged("arrivals cannot be read"))?;
     state.seen = arrivals.get("seen");
-    for (id, partition, due, arrival) in come(arrivals)? {
-        if let Some(part) = state.parts.get_mut(partition.0 as usize) {
+    for (id, partition, due, arrival) in come(arrivals, state.parts.len() as u32)? {
+        // Drafts are for anybody.
+        let is_written = state.shared.writer(partition) == Some(sender);
+        if let Some(part) = state.parts.get_mut(partition.0 as usize).filter(|_| is_written) {
             part.arrivals.add(id, due, arrival);
         }
     }

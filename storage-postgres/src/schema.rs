@@ -8,15 +8,20 @@ use whizbang_storage::Service;
 use crate::{OpenError, PostgresOptions};
 
 /// The version that this crate's statements are written for.
-pub(crate) const VERSION: i32 = 1;
+pub(crate) const VERSION: i32 = 2;
 
-/// The steps to each version, the first from nothing.
-const MIGRATIONS: [&[&str]; VERSION as usize] = [&[
-    include_str!("sql/schema/1_tables.sql"),
-    include_str!("sql/schema/1_exchange.sql"),
-    include_str!("sql/schema/1_enqueue.sql"),
-    include_str!("sql/schema/1_recycle.sql"),
-]];
+/// The tables' steps to each version, the first from nothing.
+const MIGRATIONS: [&str; VERSION as usize] =
+    [include_str!("sql/schema/1_tables.sql"), include_str!("sql/schema/2_limits.sql")];
+
+/// The functions hold nothing, so there are only those of today: they replace whatever was there.
+const FUNCTIONS: [&str; 5] = [
+    include_str!("sql/functions/drop.sql"),
+    include_str!("sql/functions/exchange.sql"),
+    include_str!("sql/functions/recycle.sql"),
+    include_str!("sql/functions/enqueue_record.sql"),
+    include_str!("sql/functions/enqueue.sql"),
+];
 
 /// What an opened service knows of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +95,9 @@ fn statements(schema: &str, from: i32) -> String {
     if from == 0 {
         out.push_str(&format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\";\n\n"));
     }
-    for steps in MIGRATIONS.iter().skip(from.max(0) as usize) {
-        for step in *steps {
-            out.push_str(&sql(step, schema));
-            out.push('\n');
-        }
+    for step in MIGRATIONS.iter().skip(from.max(0) as usize).chain(&FUNCTIONS) {
+        out.push_str(&sql(step, schema));
+        out.push('\n');
     }
     out.push_str(&sql(
         &format!(
@@ -168,6 +171,19 @@ impl PostgresOptions {
         let partitions = row.get::<_, i32>(1) as u32;
         let time_to_live = std::time::Duration::from_micros(row.get::<_, i64>(2) as u64);
         service.agrees_with(partitions, time_to_live)?;
+        let limits = service.limits;
+        let bytes = |max: usize| i32::try_from(max).unwrap_or(i32::MAX);
+        let (id, payload, metadata): (i32, _, _) =
+            (row.get(0), bytes(limits.payload_bytes_max), bytes(limits.metadata_bytes_max));
+        let (name, key) = (bytes(limits.name_bytes_max), bytes(limits.key_bytes_max));
+        let put = sql(include_str!("sql/put_limits.sql"), &self.schema);
+        let arguments = crate::wire::Arguments::default()
+            .add(&id, Type::INT4)
+            .add(&payload, Type::INT4)
+            .add(&metadata, Type::INT4)
+            .add(&name, Type::INT4)
+            .add(&key, Type::INT4);
+        client.query_typed(&put, arguments.types()).await.map_err(failed)?;
         Ok(Agreed { service: row.get(0) })
     }
 

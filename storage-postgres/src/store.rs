@@ -212,7 +212,8 @@ impl PostgresStore {
                     continue;
                 }
             };
-            let call = self.call(batch, digest, &memory.state, now, answer.removed);
+            let mut call = self.call(batch, digest, &memory.state, now, answer.removed);
+            call.awaits_arrivals = !facts.has_arrivals;
             let reply = self.send(&call, batch, &mut memory.state, &changes, answer).await?;
             self.note_clock(&reply);
             match reply.outcome {
@@ -233,6 +234,8 @@ impl PostgresStore {
                 Outcome::ArrivalsCame => {
                     undo(&mut memory.state, *changes);
                     take_arrivals(&mut memory.state, reply, sender);
+                    // All that had come when the batch was sent is known. What comes from here on comes beside it.
+                    facts.has_arrivals = true;
                 }
                 Outcome::Otherwise => {
                     reply.learn(&changes, &mut facts)?;
@@ -426,6 +429,7 @@ impl PostgresStore {
             silence: looks.then_some(service.time_to_live),
             lock_timeout: self.patience(),
             moves: batch.arrivals.is_some_and(|max| max > 0),
+            awaits_arrivals: true,
             removed,
             folds: state.exchanges + 1 >= FOLD_AFTER,
             channel: None,

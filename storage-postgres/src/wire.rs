@@ -8,6 +8,7 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 use whizbang_storage::{InstanceId, MessageId, Partition, Position, StreamId, Timestamp, Version};
 
+use crate::draft::{self, DRAFT};
 use crate::error::Stop;
 use crate::exchange::{Changes, Facts};
 use crate::parked::{meta, state_of};
@@ -34,6 +35,8 @@ pub(crate) struct Call<'c> {
     pub(crate) silence: Option<Duration>,
     pub(crate) lock_timeout: Duration,
     pub(crate) moves: bool,
+    /// What came since the last look and concerns the batch is to be taken in first.
+    pub(crate) awaits_arrivals: bool,
     pub(crate) removed: usize,
     pub(crate) folds: bool,
     pub(crate) channel: Option<&'c str>,
@@ -131,9 +134,11 @@ impl Call<'_> {
             .map(|partition| partition as i32)
             .collect();
         let seen = (!written.is_empty()).then_some(&state.seen[..]);
-        let written = some(written);
+        // Drafts may be for any partition.
+        let written = some(written).map(|written| [written, vec![DRAFT]].concat());
         let lanes = changes.appended.iter().flat_map(|appended| appended.lane.to_bytes().into_iter().skip(8));
-        let lanes: Vec<u8> = lanes.collect();
+        let lanes: Vec<u8> = if self.awaits_arrivals { lanes.collect() } else { Vec::new() };
+        let moves = self.moves && self.awaits_arrivals;
 
         let blocks = Blocks::of(changes);
         let block_partitions = some(blocks.partitions);
@@ -221,7 +226,7 @@ impl Call<'_> {
             .add(&compared_revisions, Type::INT8_ARRAY)
             .add(&seen, Type::TEXT)
             .add(&written, Type::INT4_ARRAY)
-            .add(&self.moves, Type::BOOL)
+            .add(&moves, Type::BOOL)
             .add(&lanes, Type::BYTEA)
             .add(&block_partitions, Type::INT4_ARRAY)
             .add(&block_lasts, Type::INT8_ARRAY)
@@ -268,7 +273,7 @@ impl Call<'_> {
         let query = client.query_typed(self.text, &arguments.0);
         let rows = tokio::time::timeout(timeout, query).await.map_err(|_| Stop::Silent)??;
         let row = rows.into_iter().next().ok_or(Stop::Damaged("the exchange was not answered"))?;
-        Reply::of(row)
+        Reply::of(row, state.parts.len() as u32)
     }
 
     /// All places that have rows of their own and may have moved since they were written there.
@@ -383,7 +388,7 @@ impl<'c> ParkedColumns<'c> {
 }
 
 impl Reply {
-    fn of(row: Row) -> Result<Self, Stop> {
+    fn of(row: Row, partitions: u32) -> Result<Self, Stop> {
         let outcome = match row.get::<_, i32>("outcome") {
             0 => Outcome::Written,
             1 => Outcome::Changed,
@@ -399,7 +404,7 @@ impl Reply {
             clock: row.get::<_, Option<i64>>("clock").map(Timestamp::from_micros),
             removed: row.get::<_, Option<i64>>("removed").unwrap_or(0) as usize,
             seen: row.get("seen"),
-            come: come(&row)?,
+            come: come(&row, partitions)?,
             arrived: row.get::<_, Option<_>>("arrived_ids").unwrap_or_default(),
             row,
         })
@@ -431,20 +436,23 @@ impl Reply {
 /// An arrival that has come: its number, where it goes, and when, if it has to wait.
 pub(crate) type Come = (i64, Partition, Option<Timestamp>, Arrival);
 
-/// The arrivals in a row with the columns `come…`.
-pub(crate) fn come(row: &Row) -> Result<Vec<Come>, Stop> {
+/// The arrivals in a row with the columns `come…`, of a service with so many partitions.
+pub(crate) fn come(row: &Row, partitions: u32) -> Result<Vec<Come>, Stop> {
     let ids: Vec<i64> = row.get::<_, Option<_>>("come_ids").unwrap_or_default();
-    let partitions: Vec<i32> = row.get::<_, Option<_>>("come_partitions").unwrap_or_default();
+    let homes: Vec<i32> = row.get::<_, Option<_>>("come_partitions").unwrap_or_default();
     let dues: Vec<Option<i64>> = row.get::<_, Option<_>>("come_dues").unwrap_or_default();
     let lanes: Vec<Uuid> = row.get::<_, Option<_>>("come_lanes").unwrap_or_default();
     let records: Vec<&[u8]> = row.get::<_, Option<_>>("come").unwrap_or_default();
     let mut come = Vec::with_capacity(ids.len());
     for ((((id, partition), due), lane), record) in
-        ids.into_iter().zip(partitions).zip(dues).zip(lanes).zip(records)
+        ids.into_iter().zip(homes).zip(dues).zip(lanes).zip(records)
     {
         let lane = StreamId::from_bytes(lane.into_bytes()).ok_or(Stop::Damaged("an arrival has no lane"))?;
-        let arrival = Arrival { lane, record: record.into() };
-        come.push((id, Partition(partition as u32), due.map(Timestamp::from_micros), arrival));
+        let (partition, arrival) = match partition {
+            DRAFT => draft::complete(record, id, partitions),
+            partition => (Partition(partition as u32), Arrival { lane, record: record.into() }),
+        };
+        come.push((id, partition, due.map(Timestamp::from_micros), arrival));
     }
     Ok(come)
 }

@@ -89,9 +89,11 @@ BEGIN
             ) a
             WHERE a.partition = ANY (p_written);
         IF come_ids IS NOT NULL AND EXISTS (
-            SELECT FROM unnest(come_dues, come_lanes) c (due, lane)
+            SELECT FROM unnest(come_partitions, come_dues, come_lanes) c (partition, due, lane)
             WHERE (p_moves AND (c.due IS NULL OR c.due <= p_now))
-                OR (c.due IS NULL AND position(substring(uuid_send(c.lane) FROM 9) IN p_lanes) > 0)
+                -- A draft (-1) may be of any lane.
+                OR (c.due IS NULL AND p_lanes <> ''
+                    AND (c.partition = -1 OR position(substring(uuid_send(c.lane) FROM 9) IN p_lanes) > 0))
         ) THEN
             outcome := 5;
             RETURN;
