@@ -175,7 +175,6 @@ mod os {
 #[cfg(all(test, not(lockfree_loom)))]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
 
     #[cfg(all(unix, not(miri)))]
     fn stamp(id: NonZeroU128) -> u64 {
@@ -204,7 +203,8 @@ mod tests {
 
     #[test]
     fn ids_of_one_thread_are_in_order_over_many_blocks() {
-        let count = if cfg!(miri) { 600 } else { 2_000_000 };
+        // Under Miri one boundary between blocks is enough.
+        let count = if cfg!(miri) { 300 } else { 2_000_000 };
         let mut last = next_id();
         for _ in 0..count {
             let id = next_id();
@@ -215,13 +215,14 @@ mod tests {
 
     #[test]
     fn ids_of_many_threads_are_all_different() {
-        let count = if cfg!(miri) { 260 } else { 50_000 };
-        let threads: Vec<_> = (0..4)
+        // Under Miri two threads, each with one boundary between blocks.
+        let (threads, count) = if cfg!(miri) { (2, 260) } else { (4, 50_000) };
+        let threads: Vec<_> = (0..threads)
             .map(|_| std::thread::spawn(move || (0..count).map(|_| next_id()).collect::<Vec<_>>()))
             .collect();
-        let ids: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-        let different: HashSet<_> = ids.iter().collect();
-        assert_eq!(different.len(), 4 * count);
+        let mut ids: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        ids.sort_unstable();
+        assert!(ids.is_sorted_by(|one, next| one < next), "an id came twice");
     }
 
     #[test]
@@ -236,6 +237,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "4096 rounds of arithmetic, which touch no memory")]
     fn more_refills_than_a_millisecond_can_number_borrow_from_the_next() {
         let mut last = 0;
         for _ in 0..=REFILLS {

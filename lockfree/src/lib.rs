@@ -45,9 +45,12 @@
 //! # How it is checked
 //!
 //! `docs/memory-model.md` tells every protocol and names every ordering. `./scripts/loom` runs a model of each in
-//! every interleaving up to a bound, and shows that each ordering and step is needed: weakened, its model fails. How to
-//! model a use of your own stands at the head of `loom-tests/src/lib.rs`. `./scripts/miri` and
-//! `./scripts/sanitize` run the tests under Miri and the sanitizers.
+//! every interleaving, of three threads up to a bound, and shows that each ordering and step is needed: weakened,
+//! its model fails. `./scripts/miri` and `./scripts/sanitize` run the tests under Miri and the sanitizers.
+//!
+//! A use of your own can be modelled as well: with `RUSTFLAGS="--cfg lockfree_loom"` all of this runs on loom's
+//! primitives, inside `loom::model`. `loom-tests/tests/own_use.rs` is an example to copy, and the README says what
+//! it needs.
 
 mod arena;
 mod claim;

@@ -125,7 +125,8 @@ fn the_largest_record_fits_wherever_the_ring_stands_and_a_larger_one_never() {
     let (producers, mut consumer) = small();
     let bytes_max = producers.record_bytes_max();
     let largest = vec![0xA5; bytes_max];
-    for step in 0..40 {
+    // Under Miri not every place that the ring can stand at, but the wrap at several.
+    for step in 0..if cfg!(miri) { 12 } else { 40 } {
         producers.try_push((0, 0), &largest[..step % bytes_max]).unwrap();
         consumer.drain(DrainLimit::NONE).finish();
         producers.try_push((0, 0), &largest).expect("an empty ring takes it");
@@ -361,13 +362,15 @@ fn more_waiters_than_are_woken_at_once_are_all_woken() {
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&wakes));
     let ticket = producers.try_push((1, 0), b"").unwrap();
-    let mut waiting: Vec<_> = (0..100).map(|_| Box::pin(producers.answered(ticket))).collect();
+    // They are woken 32 at a time.
+    let count = if cfg!(miri) { 33 } else { 100 };
+    let mut waiting: Vec<_> = (0..count).map(|_| Box::pin(producers.answered(ticket))).collect();
     for answered in &mut waiting {
         assert!(answered.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     }
     consumer.drain(DrainLimit::NONE).finish();
     consumer.wake();
-    assert_eq!(wakes.count(), 100);
+    assert_eq!(wakes.count(), count);
 }
 
 #[test]

@@ -3,16 +3,19 @@
 //! A process of its own, because a twin may end in any way: a failed assertion, a deadlock that loom reports, or an
 //! abort when a panic meets another.
 
-use crate::coverage;
-use crate::models::{MODELS, Model};
+use crate::coverage::Coverage;
+use crate::models::{ALL, Depth, MODELS, Model};
+use crate::verdict::{Ending, Found, complaints};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use whizbang_lockfree::model::weaken;
+use whizbang_lockfree::model::{EDGES, End, STEPS, Weakening, weaken};
 
-/// A model that takes longer is cut, and fails.
-const SECONDS_MAX: u64 = 240;
+const BOOK: &str = include_str!("../../docs/memory-model.md");
+
+/// A model that takes longer is cut, and fails; by default and in a deep run.
+const SECONDS_MAX: [u64; 2] = [600, 7_200];
 /// Operations in one execution; more mean that somebody loops without being woken.
 const BRANCHES_MAX: usize = 20_000;
 
@@ -29,29 +32,42 @@ pub fn run() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["--explore", name, bound, twin] => {
-            explore(name, bound.parse().expect("a bound"), twin.parse().expect("a twin"))
-        }
-        _ => run_all(&Asked {
-            is_deep: words.contains(&"--deep"),
-            filter: words.iter().find(|word| !word.starts_with("--")).unwrap_or(&"").to_string(),
-            jobs: std::thread::available_parallelism().map_or(1, |jobs| jobs.get()),
-        }),
+        ["--explore", name, preemptions, seconds_max, twin] => explore(
+            name,
+            preemptions.parse().expect("a number of preemptions"),
+            seconds_max.parse().expect("seconds"),
+            twin.parse().expect("a twin's number"),
+        ),
+        _ => match asked(&words) {
+            Ok(asked) => run_all(&asked),
+            Err(complaint) => {
+                eprintln!("{complaint}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
-/// What one process found out.
-#[derive(Debug, Default, Clone)]
-struct Found {
-    executions: usize,
-    seconds: f64,
-    /// How it ended: the whole output's last word, or nothing when it never got to say it.
-    verdict: String,
+fn asked(words: &[&str]) -> Result<Asked, String> {
+    let (options, filters): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| word.starts_with("--"));
+    if let Some(unknown) = options.iter().find(|option| **option != "--deep") {
+        return Err(format!("unknown option {unknown}: there is only --deep"));
+    }
+    let filter = match filters[..] {
+        [] => String::new(),
+        [one] => one.to_string(),
+        _ => return Err("one part of a name at a time".to_string()),
+    };
+    if !MODELS.iter().any(|model| model.name.contains(&filter)) {
+        return Err(format!("no model has {filter:?} in its name"));
+    }
+    let jobs = std::thread::available_parallelism().map_or(1, |jobs| jobs.get());
+    Ok(Asked { is_deep: !options.is_empty(), filter, jobs })
 }
 
 fn run_all(asked: &Asked) -> ExitCode {
     let begin = Instant::now();
-    let gaps = coverage::gaps();
+    let gaps = coverage().gaps();
     gaps.iter().for_each(|gap| println!("GAP: {gap}"));
     println!("{:36} {:>5} {:>10} {:>8}  {:8}  twins", "model", "bound", "executions", "seconds", "explored");
     let models: Vec<_> = MODELS.iter().filter(|model| model.name.contains(&asked.filter)).collect();
@@ -93,7 +109,7 @@ fn run_all(asked: &Asked) -> ExitCode {
         begin.elapsed().as_secs_f64(),
         if failures == 0 { "all as it must be".to_string() } else { format!("{failures} FAILURES") }
     );
-    if models.is_empty() || failures > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if failures > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Prints the lines of the models that are through, in order.
@@ -112,45 +128,47 @@ fn print_ready(
         };
         *printed += 1;
         let (whole, twins) = of_model.split_first().expect("the model comes first");
-        let bound = bound(model, is_deep);
-        let failing = twins.iter().filter(|twin| twin.verdict == "failed").count();
+        let Depth { preemptions, executions_min } = model.depth(is_deep);
+        let failing = twins.iter().filter(|twin| twin.ending == Ending::Failed).count();
         println!(
-            "{:36} {bound:5} {:10} {:8.1}  {:8}  {failing} of {} fail",
+            "{:36} {:>5} {:10} {:8.1}  {:8}  {failing} of {} fail",
             model.name,
+            if preemptions == ALL { "all".to_string() } else { preemptions.to_string() },
             whole.executions,
             whole.seconds,
-            whole.verdict,
+            whole.ending.word(),
             twins.len()
         );
-        let complain = |what: String| {
+        let names = model.twins.iter().map(|weakening| format!("{weakening:?}"));
+        let twins: Vec<_> = names.zip(twins.iter().cloned()).collect();
+        for complaint in complaints(whole, executions_min, &twins) {
             failures.fetch_add(1, Ordering::Relaxed);
-            println!("  FAILURE: {what}");
-        };
-        if whole.verdict != "complete" {
-            complain(format!(
-                "the model was {}",
-                if whole.verdict.is_empty() { "aborted" } else { &whole.verdict }
-            ));
-        } else if whole.executions < model.floor {
-            complain(format!("{} executions, fewer than the {} recorded", whole.executions, model.floor));
-        }
-        for (twin, weakening) in twins.iter().zip(model.twins) {
-            if twin.verdict != "failed" {
-                complain(format!("{weakening:?} goes unnoticed: {} after {}", twin.verdict, twin.executions));
-            }
+            println!("  FAILURE: {complaint}");
         }
     }
 }
 
-fn bound(model: &Model, is_deep: bool) -> usize {
-    if is_deep { model.bound.deep } else { model.bound.default }
+/// All there is to weaken, beside what is weakened and told.
+fn coverage() -> Coverage<'static> {
+    let ends =
+        EDGES.iter().flat_map(|edge| [End::Gives, End::Takes].map(|end| Weakening::Edge(edge.name, end)));
+    let steps = STEPS.iter().map(|step| Weakening::Step(step.name));
+    let twins = MODELS.iter().flat_map(|model| model.twins);
+    let names = EDGES.iter().map(|edge| edge.name).chain(STEPS.iter().map(|step| step.name));
+    Coverage {
+        weakenings: ends.chain(steps).map(|weakening| format!("{weakening:?}")).collect(),
+        twins: twins.map(|twin| format!("{twin:?}")).collect(),
+        names: names.chain(MODELS.iter().map(|model| model.name)).collect(),
+        book: BOOK,
+    }
 }
 
 fn in_its_own_process(model: &Model, twin: usize, is_deep: bool) -> Found {
-    let bound = bound(model, is_deep).to_string();
+    let preemptions = model.depth(is_deep).preemptions.to_string();
+    let seconds_max = SECONDS_MAX[usize::from(is_deep)].to_string();
     let this = std::env::current_exe().expect("this program has a path");
     let output = Command::new(this)
-        .args(["--explore", model.name, &bound, &twin.to_string()])
+        .args(["--explore", model.name, &preemptions, &seconds_max, &twin.to_string()])
         .stdin(Stdio::null())
         .output()
         .expect("this program can be run again");
@@ -159,28 +177,33 @@ fn in_its_own_process(model: &Model, twin: usize, is_deep: bool) -> Found {
     let mut found = Found {
         executions: words.next().and_then(|word| word.parse().ok()).unwrap_or_default(),
         seconds: words.next().and_then(|word| word.parse().ok()).unwrap_or_default(),
-        verdict: words.next().unwrap_or_default().to_string(),
+        ending: words
+            .next()
+            .and_then(|word| Ending::ALL.into_iter().find(|ending| ending.word() == word))
+            .unwrap_or_default(),
     };
     let complaint = String::from_utf8_lossy(&output.stderr);
-    if found.verdict.is_empty() && !complaint.is_empty() && twin > 0 {
+    if found.ending == Ending::Silent && complaint.contains("panicked at") && twin > 0 {
         // A panic that met another one aborts before anything can be said; the first one was reported.
-        found.verdict = "failed".to_string();
+        found.ending = Ending::Failed;
     }
-    if found.verdict == "failed" && (twin == 0 || complaint.contains("maximum number of branches")) {
+    if found.ending == Ending::Failed && complaint.contains("maximum number of branches") {
+        found.ending = Ending::Endless;
+    }
+    if (twin == 0 && found.ending != Ending::Complete) || found.ending == Ending::Endless {
         print!("{complaint}");
-        found.verdict = "failed here".to_string();
     }
     found
 }
 
 /// Explores one model, whole or weakened, and says how it went on the last line.
-fn explore(name: &str, bound: usize, twin: usize) -> ExitCode {
+fn explore(name: &str, preemptions: usize, seconds_max: u64, twin: usize) -> ExitCode {
     let model = MODELS.iter().find(|model| model.name == name).expect("a model's name");
     weaken(twin.checked_sub(1).map(|twin| model.twins[twin]));
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(bound);
+    builder.preemption_bound = (preemptions != ALL).then_some(preemptions);
     builder.max_branches = BRANCHES_MAX;
-    builder.max_duration = Some(Duration::from_secs(SECONDS_MAX));
+    builder.max_duration = Some(Duration::from_secs(seconds_max));
     let executions = Arc::new(AtomicUsize::new(0));
     let counting = Arc::clone(&executions);
     let body = model.body;
@@ -191,12 +214,13 @@ fn explore(name: &str, bound: usize, twin: usize) -> ExitCode {
             body();
         });
     });
-    let seconds = begin.elapsed().as_secs_f64();
-    let verdict = match result {
-        Err(_) => "failed",
-        Ok(()) if begin.elapsed() >= Duration::from_secs(SECONDS_MAX) => "cut",
-        Ok(()) => "complete",
+    let length = begin.elapsed();
+    let ending = match result {
+        Err(_) => Ending::Failed,
+        Ok(()) if length >= Duration::from_secs(seconds_max) => Ending::Cut,
+        Ok(()) => Ending::Complete,
     };
-    println!("\n{} {seconds:.2} {verdict}", executions.load(Ordering::Relaxed));
+    let executions = executions.load(Ordering::Relaxed);
+    println!("\n{executions} {:.2} {}", length.as_secs_f64(), ending.word());
     ExitCode::SUCCESS
 }

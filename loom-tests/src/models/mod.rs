@@ -16,32 +16,43 @@ pub struct Model {
     pub name: &'static str,
     /// Runs the situation once; loom repeats it in every interleaving.
     pub body: fn(),
-    /// How many preemptions are explored by default, and in a deep run.
-    pub bound: Bound,
-    /// Executions that a complete exploration at the default bound took when it was recorded, rounded down. Fewer
-    /// mean that the model lost something to explore.
-    pub floor: usize,
+    /// What `./scripts/loom` explores.
+    pub default: Depth,
+    /// What `./scripts/loom --deep` explores.
+    pub deep: Depth,
     /// What the model can tell from its absence.
     pub twins: &'static [Weakening],
 }
 
-/// Preemptions explored.
-#[derive(Debug, Clone, Copy)]
-pub struct Bound {
-    /// By `./scripts/loom`.
-    pub default: usize,
-    /// By `./scripts/loom --deep`.
-    pub deep: usize,
+impl Model {
+    /// What this run explores.
+    pub fn depth(&self, is_deep: bool) -> Depth {
+        if is_deep { self.deep } else { self.default }
+    }
 }
 
+/// How far an exploration goes, and how many executions that takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Depth {
+    /// At most so many times a thread is interrupted while it could go on.
+    pub preemptions: usize,
+    /// Executions that a complete exploration took when it was recorded, rounded down. Fewer mean that the model
+    /// lost something to explore.
+    pub executions_min: usize,
+}
+
+/// No bound: every interleaving there is.
+pub const ALL: usize = usize::MAX;
+
 macro_rules! models {
-    ($( $module:ident::$name:ident, $default:literal to $deep:literal, $floor:literal: $( $twin:expr ),* ; )*) => {
-        /// All of them.
+    ($( $module:ident::$name:ident, $default:tt => $min:literal, $deep:tt => $deep_min:literal: $( $twin:expr ),* ; )*) => {
+        /// All of them. Each with the preemptions explored by default and the executions recorded for them, with the
+        /// same for a deep run, and with its twins.
         pub const MODELS: &[Model] = &[ $( Model {
             name: stringify!($name),
             body: $module::$name,
-            bound: Bound { default: $default, deep: $deep },
-            floor: $floor,
+            default: Depth { preemptions: $default, executions_min: $min },
+            deep: Depth { preemptions: $deep, executions_min: $deep_min },
             twins: &[ $( $twin ),* ],
         } ),* ];
     };
@@ -60,40 +71,42 @@ const fn without(step: &'static str) -> Weakening {
 }
 
 models! {
-    ring::ring_wraps, 6 to 9, 1100:
+    ring::ring_wraps, ALL => 1400, ALL => 1400:
         gives("ring.filled"), takes("ring.filled"), without("wrap.padding"), without("full.check"),
         without("free.at.finish");
-    ring::full_ring_is_freed, 6 to 9, 57:
+    ring::full_ring_is_freed, ALL => 30, ALL => 30:
         gives("ring.freed"), takes("ring.freed"), without("full.check"), without("free.at.finish");
-    ring::claim_is_dropped, 6 to 9, 18: without("claim.leaves.nothing");
-    ring::stripe_is_shared, 6 to 9, 500: gives("stripe.grabbed"), takes("stripe.grabbed"), without("stripe.swap");
-    ring::stripes_are_two, 3 to 4, 8100: gives("ring.filled"), without("stripe.swap");
-    ring::publisher_ends_and_ring_is_reused, 6 to 9, 930: gives("publisher.ended"), takes("publisher.ended");
-    close::close_against_publisher, 3 to 4, 13000:
+    ring::claim_is_dropped, ALL => 15, ALL => 15: without("claim.leaves.nothing");
+    ring::stripe_is_shared, ALL => 270, ALL => 270: gives("stripe.grabbed"), takes("stripe.grabbed"), without("stripe.swap");
+    ring::stripes_are_two, 4 => 27000, 7 => 160000: gives("ring.filled"), without("stripe.swap");
+    ring::publisher_ends_and_ring_is_reused, ALL => 610, ALL => 610: gives("publisher.ended"), takes("publisher.ended");
+    ring::ring_is_reused_while_drained, 4 => 28000, 6 => 28000:
+        gives("publisher.ended"), takes("publisher.ended"), gives("ring.filled"), takes("ring.filled");
+    close::close_against_publisher, 4 => 60000, 6 => 212000:
         gives("close.seen"), takes("close.seen"), gives("close.sealed"), takes("close.sealed"),
         gives("producer.left"), takes("producer.left"), without("close.look"), without("close.waits.for.leavers");
-    close::close_against_stripe, 3 to 4, 9400:
+    close::close_against_stripe, 4 => 39000, 6 => 128000:
         gives("producer.left"), without("close.look"), without("close.waits.for.leavers");
-    close::close_waits_for_a_claim, 2 to 3, 13000: without("leaver.rings"), gives("bell.heard");
-    close::close_wakes_who_waits_for_room, 6 to 9, 6200:
+    close::close_waits_for_a_claim, 2 => 13000, 4 => 166000: without("leaver.rings"), gives("bell.heard");
+    close::close_wakes_who_waits_for_room, ALL => 10000, ALL => 10000:
         without("close.wakes.room"), gives("waiter.seen"), takes("close.seen");
-    bell::push_wakes, 6 to 9, 690:
+    bell::push_wakes, ALL => 640, ALL => 640:
         gives("bell.heard"), takes("bell.heard"), without("bell.look"), without("bell.looks.again"),
         without("bell.waker.first");
-    bell::two_push_and_one_sleeps, 3 to 4, 31000: gives("bell.heard"), takes("bell.heard");
-    bell::ring_is_remembered, 6 to 9, 120: gives("bell.rung"), takes("bell.rung"), without("bell.sticks");
-    bell::settle_and_intake_share_a_bell, 3 to 4, 32000: gives("bell.heard"), without("bell.looks.again");
-    bell::rest_is_dropped, 6 to 9, 200: without("bell.sticks");
-    horizon::room_is_waited_for, 6 to 9, 1300:
+    bell::two_push_and_one_sleeps, 3 => 31000, 5 => 247000: gives("bell.heard"), takes("bell.heard");
+    bell::ring_is_remembered, ALL => 63, ALL => 63: gives("bell.rung"), takes("bell.rung"), without("bell.sticks");
+    bell::settle_and_intake_share_a_bell, 3 => 32000, 5 => 265000: gives("bell.heard"), without("bell.looks.again");
+    bell::rest_is_dropped, ALL => 81, ALL => 81: without("bell.sticks");
+    horizon::room_is_waited_for, ALL => 1200, ALL => 1200:
         gives("waiter.seen"), takes("waiter.seen"), without("waiter.looks.again");
-    horizon::answer_is_waited_for, 6 to 9, 1200:
+    horizon::answer_is_waited_for, ALL => 1100, ALL => 1100:
         gives("horizon.passed"), takes("horizon.passed"), gives("waiter.seen"), takes("waiter.seen"),
         without("waiter.looks.again");
-    horizon::answer_is_looked_up, 6 to 9, 81: gives("horizon.passed"), takes("horizon.passed");
-    horizon::waiter_is_dropped, 6 to 9, 1000: without("waiter.leaves.nothing");
-    horizon::consumer_answers_and_goes, 6 to 9, 6800: gives("consumer.gone"), takes("consumer.gone");
-    horizon::consumer_goes_without_answering, 6 to 9, 2000: without("gone.wakes"), gives("waiter.seen");
-    horizon::herald_wakes_from_another_thread, 3 to 4, 6400: takes("waiter.seen"), gives("waiter.seen");
-    arena::arena_is_handed_over, 6 to 9, 1000:
+    horizon::answer_is_looked_up, ALL => 36, ALL => 36: gives("horizon.passed"), takes("horizon.passed");
+    horizon::waiter_is_dropped, ALL => 780, ALL => 780: without("waiter.leaves.nothing");
+    horizon::consumer_answers_and_goes, ALL => 10000, ALL => 10000: gives("consumer.gone"), takes("consumer.gone");
+    horizon::consumer_goes_without_answering, ALL => 1800, ALL => 1800: without("gone.wakes"), gives("waiter.seen");
+    horizon::herald_wakes_from_another_thread, 4 => 26000, 7 => 231000: takes("waiter.seen"), gives("waiter.seen");
+    arena::arena_is_handed_over, ALL => 750, ALL => 750:
         gives("arena.returned"), takes("arena.returned"), without("arena.swap");
 }

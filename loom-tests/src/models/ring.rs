@@ -127,3 +127,25 @@ pub(super) fn publisher_ends_and_ring_is_reused() {
     assert!(!accepted.is_empty(), "somebody got the ring");
     assert_eq!(drained, accepted);
 }
+
+/// The ring passes from one publisher to the next while the consumer sweeps it: drained or not, nothing is lost,
+/// doubled or torn.
+pub(super) fn ring_is_reused_while_drained() {
+    let (producers, mut consumer) = two_records(1, 1);
+    let pushers = [1, 2].map(|n| {
+        let producers = producers.clone();
+        thread::spawn(move || producers.publisher().is_ok_and(|mut own| own.push(n, SMALL).is_ok()))
+    });
+    let consumer = thread::spawn(move || {
+        let mut drained = Vec::new();
+        drain(&mut consumer, &mut drained);
+        (consumer, drained)
+    });
+    let accepted: Vec<_> =
+        pushers.into_iter().zip([1, 2]).filter_map(|(t, n)| t.join().unwrap().then_some(n)).collect();
+    let (mut consumer, mut drained) = consumer.join().unwrap();
+    drain(&mut consumer, &mut drained);
+    drained.sort_unstable();
+    assert!(!accepted.is_empty(), "somebody got the ring");
+    assert_eq!(drained, accepted);
+}
