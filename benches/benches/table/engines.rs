@@ -47,7 +47,7 @@ pub(crate) fn rows(table: &mut Table) {
         "publish-2",
         "the same from two threads on both cores, while the pump waits for the store",
         Some(Must::MedianAndP99(15.0, 60.0)),
-        two_producers,
+        |row| two_producers(row, Sums::example),
     );
     table.row("publish-strings", "an event that owns two strings, postcard", None, |row| {
         publishing(row, Note::example);
@@ -60,6 +60,17 @@ pub(crate) fn rows(table: &mut Table) {
             buffer.clear();
             black_box(NoteAsJson::example()).encode(&mut buffer)
         });
+    });
+    table.row(
+        "publish-strings-2",
+        "the event that owns two strings, postcard, from both cores",
+        None,
+        |row| {
+            two_producers(row, Note::example);
+        },
+    );
+    table.row("publish-json-2", "the event that owns two strings, JSON, from both cores", None, |row| {
+        two_producers(row, NoteAsJson::example);
     });
     table.row(
         "command-event",
@@ -131,11 +142,11 @@ fn pause(length: Duration) {
     }
 }
 
-fn two_producers(row: &mut Row<'_>) {
+fn two_producers<E: Event>(row: &mut Row<'_>, make: impl Fn() -> E + Copy + Sync + 'static) {
     let running = Running::start();
     let (mut here, mut there) = (running.publisher(), running.publisher());
     row.turn(Ours, "a publisher each", move |taken| {
-        let publish = |publisher: &mut Publisher<App>| publisher.try_publish(Sums::example()).is_ok();
+        let publish = move |publisher: &mut Publisher<App>| publisher.try_publish(make()).is_ok();
         both(
             taken,
             (&mut here, publish),
@@ -146,7 +157,7 @@ fn two_producers(row: &mut Row<'_>) {
     });
     let running = Running::start();
     row.turn(Ours, "engine.try_publish(event)", move |taken| {
-        let publish = |engine: &mut &Engine<App>| engine.try_publish(Sums::example()).is_ok();
+        let publish = move |engine: &mut &Engine<App>| engine.try_publish(make()).is_ok();
         let (mut here, mut there) = (&running.engine, &running.engine);
         both(
             taken,
@@ -156,13 +167,13 @@ fn two_producers(row: &mut Row<'_>) {
             || running.gate.open(),
         );
     });
-    type Channel = mpsc::Sender<(std::num::NonZeroU128, Sums)>;
+    type Channel<E> = mpsc::Sender<(std::num::NonZeroU128, E)>;
     let (sender, mut receiver) = mpsc::channel(1 << 14);
     row.turn(Rival, "tokio mpsc of the event and a new id", move |taken| {
-        let publish = |sender: &mut Channel| {
-            sender.try_send((whizbang_lockfree::ids::next_id(), Sums::example())).is_ok()
+        let publish = move |sender: &mut Channel<E>| {
+            sender.try_send((whizbang_lockfree::ids::next_id(), make())).is_ok()
         };
-        let (mut here, mut there): (Channel, Channel) = (sender.clone(), sender.clone());
+        let (mut here, mut there): (Channel<E>, Channel<E>) = (sender.clone(), sender.clone());
         both(
             taken,
             (&mut here, publish),

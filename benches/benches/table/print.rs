@@ -4,8 +4,8 @@ use whizbang_benches::table::{Contestant, Role, Row, number};
 
 pub(crate) fn head() {
     println!(
-        "{:<6} {:<62} {:>9}   {:<19} {:>9} {:>7} {:>8}",
-        "", "ns per operation", "median", "(p10 – p90)", "p99", "allocs", "ratio"
+        "{:<6} {:<62} {:>9}   {:<19} {:>9} {:>9} {:>7} {:>8}",
+        "", "ns per operation", "median", "(p10 – p90)", "p99", "p99.9", "allocs", "ratio"
     );
 }
 
@@ -19,9 +19,10 @@ pub(crate) fn row(row: &Row) {
         let allocations = allocations.map_or("–".to_owned(), number);
         let ratio = base.map_or("–".to_owned(), |base| format!("{:.2}x", figures.p50 / base));
         println!(
-            "{role:<6} {name:<62} {:>9}   {spread:<19} {:>9} {allocations:>7} {ratio:>8}",
+            "{role:<6} {name:<62} {:>9}   {spread:<19} {:>9} {:>9} {allocations:>7} {ratio:>8}",
             number(figures.p50),
             number(figures.p99),
+            number(figures.p999),
         );
     }
 }

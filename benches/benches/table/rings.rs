@@ -49,6 +49,15 @@ pub(crate) fn rows(table: &mut Table) {
         },
     );
     table.row(
+        "ring-saturated-2",
+        "two cores publish as fast as it goes, the second drains in between: per message handed over",
+        None,
+        |row| {
+            row.turns_at_most(60);
+            every::<TwoSaturated>(row, Producers::Two);
+        },
+    );
+    table.row(
         "ring-publish-2",
         "publish in bursts from both cores at once",
         Some(Must::MedianAndP99(15.0, 60.0)),
@@ -339,6 +348,55 @@ fn both<W: Way>(
     });
     taken.join(others);
     pin_this_thread(First);
+}
+
+/// There is no third core for the consumer, so it lives on the second producer's.
+struct TwoSaturated;
+impl Scene for TwoSaturated {
+    fn turn<W: Way>(Ends { producers, consumer }: &mut Ends<W>, taken: &mut Taken) {
+        const EACH: usize = 10_000;
+        const BETWEEN_DRAINS: usize = 256;
+        let [here, there] = &mut producers[..] else { unreachable!("there are two") };
+        let (is_ready, is_begun, is_done) =
+            (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                pin_this_thread(Last);
+                let (mut sum, mut all) = (0, 0);
+                is_ready.store(true, Ordering::Release);
+                while !is_begun.load(Ordering::Acquire) {
+                    spin_loop();
+                }
+                for n in 0..EACH {
+                    while !W::push(there, record(black_box(n as u64))) {
+                        all += W::take_all(consumer, &mut sum);
+                    }
+                    if n % BETWEEN_DRAINS == 0 {
+                        all += W::take_all(consumer, &mut sum);
+                    }
+                }
+                while all < 2 * EACH {
+                    all += W::take_all(consumer, &mut sum);
+                }
+                is_done.store(true, Ordering::Release);
+                black_box(sum);
+            });
+            while !is_ready.load(Ordering::Acquire) {
+                spin_loop();
+            }
+            taken.take(2 * EACH, || {
+                is_begun.store(true, Ordering::Release);
+                for n in 0..EACH {
+                    while !W::push(here, record(black_box(n as u64))) {
+                        spin_loop();
+                    }
+                }
+                while !is_done.load(Ordering::Acquire) {
+                    spin_loop();
+                }
+            });
+        });
+    }
 }
 
 struct TwoProducers;
