@@ -20,12 +20,18 @@ pub struct Lifecycle {
     pub streams: u64,
     /// Threads that sent.
     pub producers: u64,
-    /// Tasks that ran handlers.
+    /// Tasks that ran handlers, in each engine.
     pub handlers: usize,
+    /// Engines that shared the store and the work.
+    pub instances: u64,
+    /// Messages one exchange took in at most, when it was not the engine's default.
+    pub batch: Option<usize>,
     /// Messages a second that were offered, when the run was paced.
     pub rate: Option<f64>,
     /// The part of all messages that failed the first time.
     pub fail: f64,
+    /// Whether handling began only when all was durable; then what is settled counts from there.
+    pub backlog: bool,
     /// Messages a second until all were durable.
     pub durable_per_second: f64,
     /// Messages a second until all were settled.
@@ -44,7 +50,7 @@ pub struct Lifecycle {
     pub storage_calls: u64,
     /// Seconds in them.
     pub storage_seconds: f64,
-    /// Bytes that this process gave the system to write.
+    /// Bytes that this process gave the system to write; on PostgreSQL, those that the server added to its write-ahead log.
     pub bytes_written: u64,
     /// Rows in the store at the end: messages, events, arrivals, keys, projections, parked and dead.
     pub rows_left: u64,
@@ -57,7 +63,7 @@ pub struct Lifecycle {
 }
 
 /// Latencies of one phase, in nanoseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// Messages that were timed.
     pub count: u64,
@@ -69,7 +75,13 @@ pub struct Latency {
     pub p999: u64,
     /// The longest.
     pub max: u64,
+    /// At each of [`PARTS`], for plots; empty when nothing was timed.
+    pub curve: Vec<u64>,
 }
+
+/// Where a [`Latency::curve`] has its points: the part of all messages that took at most so long.
+pub const PARTS: [f64; 13] =
+    [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999];
 
 impl From<&Histogram<u64>> for Latency {
     fn from(histogram: &Histogram<u64>) -> Self {
@@ -79,7 +91,23 @@ impl From<&Histogram<u64>> for Latency {
             p99: histogram.value_at_quantile(0.99),
             p999: histogram.value_at_quantile(0.999),
             max: histogram.max(),
+            curve: match histogram.len() {
+                0 => Vec::new(),
+                _ => PARTS.map(|part| histogram.value_at_quantile(part)).to_vec(),
+            },
         }
+    }
+}
+
+impl Lifecycle {
+    /// What was timed, in a message's order, with names.
+    pub fn phases(&self) -> [(&'static str, &Latency); 4] {
+        [
+            ("accepted", &self.accepted),
+            ("durable", &self.durable),
+            ("handler started", &self.handler_started),
+            ("settled", &self.settled),
+        ]
     }
 }
 
@@ -90,8 +118,15 @@ impl std::fmt::Display for Lifecycle {
         writeln!(f, "{}", self.machine)?;
         writeln!(
             f,
-            "{}: {} messages of {} bytes, {} streams, {} producers, {} workers",
-            self.store, self.messages, self.payload_bytes, self.streams, self.producers, self.handlers
+            "{}: {} messages of {} bytes, {} streams, {} producers, {} engines of {} workers{}",
+            self.store,
+            self.messages,
+            self.payload_bytes,
+            self.streams,
+            self.producers,
+            self.instances,
+            self.handlers,
+            if self.backlog { "; all was durable before the first was handled" } else { "" }
         )?;
         writeln!(f, "  durable  {:>12.0} messages/s", self.durable_per_second)?;
         writeln!(f, "  settled  {:>12.0} messages/s  ({:.2} s)", self.settled_per_second, self.seconds)?;
@@ -100,14 +135,8 @@ impl std::fmt::Display for Lifecycle {
             "  {:<16} {:>9} {:>12} {:>12} {:>12} {:>12}",
             "latency", "timed", "p50", "p99", "p99.9", "max"
         )?;
-        let phases = [
-            ("accepted", self.accepted),
-            ("durable", self.durable),
-            ("handler started", self.handler_started),
-            ("settled", self.settled),
-        ];
-        for (name, Latency { count, p50, p99, p999, max }) in phases {
-            let [p50, p99, p999, max] = [p50, p99, p999, max].map(time);
+        for (name, Latency { count, p50, p99, p999, max, .. }) in self.phases() {
+            let [p50, p99, p999, max] = [*p50, *p99, *p999, *max].map(time);
             writeln!(f, "  {name:<16} {count:>9} {p50:>12} {p99:>12} {p999:>12} {max:>12}")?;
         }
         writeln!(

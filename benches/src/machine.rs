@@ -17,6 +17,14 @@ pub struct Machine {
     pub kernel: String,
     /// The compiler on the path.
     pub rustc: String,
+    /// The SQLite that is linked.
+    pub sqlite: String,
+    /// The PostgreSQL that is installed.
+    pub postgres: String,
+    /// The commit that the working directory is at.
+    pub commit: String,
+    /// When the run began.
+    pub date: String,
     /// The one-minute load average when the run began.
     pub load_before: f64,
     /// The one-minute load average when it ended.
@@ -37,6 +45,10 @@ impl Machine {
                 .map_or(0, |kib| kib >> 10),
             kernel: output("uname", &["-sr"]),
             rustc: output("rustc", &["--version"]),
+            sqlite: rusqlite::version().to_owned(),
+            postgres: output("psql", &["--version"]),
+            commit: output("git", &["describe", "--always", "--dirty", "--exclude=*"]),
+            date: output("date", &["-u", "+%F %H:%M UTC"]),
             load_before: load,
             load_after: load,
         }
@@ -52,11 +64,23 @@ impl Machine {
 
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cpu, cores, memory_mib, kernel, rustc, load_before, load_after } = self;
+        let Self {
+            cpu,
+            cores,
+            memory_mib,
+            kernel,
+            rustc,
+            sqlite,
+            postgres,
+            commit,
+            date,
+            load_before,
+            load_after,
+        } = self;
         let gib = (*memory_mib as f64 / 1024.0).round();
         write!(
             f,
-            "{cpu}, {cores} cores, {gib} GiB, {kernel}, {rustc}; load average {load_before} at the start, {load_after} at the end"
+            "{date}, commit {commit}; {cpu}, {cores} cores, {gib} GiB, {kernel}, {rustc}, SQLite {sqlite}, {postgres}; load average {load_before} at the start, {load_after} at the end"
         )
     }
 }

@@ -33,6 +33,17 @@ impl Usage {
     }
 }
 
+/// Memory of this process that is in RAM, in bytes.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn resident_bytes() -> std::io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map(|kib| kib << 10).ok_or_else(|| std::io::Error::other("the kernel does not say what is resident"))
+}
+
 /// User and system time in clock ticks, which are hundredths of a second wherever Linux runs.
 fn ticks(stat: &str) -> Option<u64> {
     // The name stands in parentheses and may contain anything.
@@ -43,6 +54,12 @@ fn ticks(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_resident_is_at_least_what_is_held() {
+        let held = vec![1_u8; 8 << 20];
+        assert!(resident_bytes().unwrap() >= held.len() as u64);
+    }
 
     #[test]
     fn ticks_are_found_behind_a_name_with_parentheses() {

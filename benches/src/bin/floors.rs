@@ -31,7 +31,7 @@ struct Arguments {
     #[arg(long)]
     directory: Option<PathBuf>,
     /// Seconds for each row.
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
     /// Bytes of payload in a row.
     #[arg(long, default_value_t = 120)]
@@ -44,12 +44,21 @@ struct Arguments {
     json: Option<PathBuf>,
 }
 
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if (0.01..=3_600.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("it is between 0.01 and 3,600".to_owned())
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(&Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("floors: {error}");
             ExitCode::FAILURE
         }
     }
@@ -79,11 +88,12 @@ async fn run(arguments: &Arguments) -> Result<(), Failed> {
     }
     let Some(path) = &arguments.json else { return Ok(()) };
     let floors = Floors { machine: machine.at_the_end(), fdatasync_micros, rows };
-    Ok(std::fs::write(path, serde_json::to_vec_pretty(&floors)?)?)
+    let written = std::fs::write(path, serde_json::to_vec_pretty(&floors)?);
+    Ok(written.map_err(|error| format!("{} was not written: {error}", path.display()))?)
 }
 
 /// Rows in one transaction.
-const BATCHES: [usize; 4] = [1, 100, 1_000, 4_000];
+const BATCHES: [usize; 6] = [1, 10, 100, 1_000, 4_096, 16_384];
 
 /// Lines of 100 bytes, each on the disk before the next.
 fn fdatasync(path: &Path, lasting: Duration) -> Result<Figures, Failed> {

@@ -170,6 +170,10 @@ impl Ledger {
         Ok(())
     }
 
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.iter().map(|sent| sent.load(Ordering::Relaxed)).sum()
+    }
+
     pub(crate) fn handled(&self) -> u64 {
         self.handled.load(Ordering::Relaxed)
     }
@@ -192,7 +196,7 @@ impl Ledger {
         if out_of_order > 0 {
             wrong.push(format!("{out_of_order} messages were handled out of their stream's order, or twice"));
         }
-        let sent: u64 = self.sent.iter().map(|sent| sent.load(Ordering::Relaxed)).sum();
+        let sent = self.sent();
         if self.handled() != sent {
             wrong.push(format!("{sent} messages were sent, {} handled", self.handled()));
         }

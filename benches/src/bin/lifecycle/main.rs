@@ -5,6 +5,8 @@
 //! lifecycle --store memory --producers 2 --streams 100000
 //! lifecycle --store sqlite:PATH --rate 20000 --duration 30     # latencies below saturation
 //! lifecycle --store memory --fail 1%                           # one in a hundred fails the first time
+//! lifecycle --store memory --batch 100 --instances 2           # small exchanges, two engines on one store
+//! lifecycle --store memory --backlog --messages 10000000       # all is stored before the first is handled
 //! lifecycle --store postgres:private                           # a server of its own, gone afterwards
 //! ```
 //!
@@ -12,26 +14,23 @@
 //! with an error when that is not so. With `--features count-allocations` it counts allocations, which takes time.
 #![forbid(unsafe_code)]
 
-mod counted;
 mod load;
 mod produce;
+mod run;
 mod watch;
+mod written;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Parser;
-use whizbang::{Engine, MemoryStore, Options, Service};
-use whizbang_benches::lifecycle::{Latency, Lifecycle};
-use whizbang_benches::machine::Machine;
-use whizbang_benches::process::Usage;
-use whizbang_storage::WorkStore;
-use whizbang_storage_sqlite::SqliteStore;
+use whizbang::{MemoryStore, Service};
+use whizbang_benches::lifecycle::Lifecycle;
+use whizbang_storage_sqlite::{SqliteOptions, SqliteStore};
 
-use crate::counted::{Calls, Counted};
-use crate::load::{Bench, Ledger};
+use crate::run::run;
+use crate::written::Written;
 
 /// Counts what is allocated, when that was asked for.
 #[cfg(feature = "count-allocations")]
@@ -47,33 +46,45 @@ struct Arguments {
     #[arg(long, default_value = "memory")]
     store: String,
     /// How many messages; with a duration, at most so many.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
     /// Bytes of payload; 0 sends a plain message of 64 bytes.
     #[arg(long, default_value_t = 120)]
     payload: usize,
-    /// Over how many streams they are spread.
-    #[arg(long, default_value_t = 1_000)]
+    /// Over how many streams they are spread; each producer has some of its own.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=STREAMS_MAX))]
     streams: u64,
     /// Producers, each with a ring of its own.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_024))]
     producers: u64,
-    /// Tasks that run handlers; 0: one per core.
-    #[arg(long, default_value_t = 0)]
+    /// Tasks that run handlers, in each engine; 0: one per core.
+    #[arg(long, default_value_t = 0, value_parser = at_most_1024)]
     handlers: usize,
-    /// Messages a second, all producers together; without it, as fast as it goes.
+    /// Engines that share the store and the work; producers take turns with them.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
+    instances: u64,
+    /// Messages that one exchange takes in at most; without it, the engine's default.
     #[arg(long)]
+    batch: Option<usize>,
+    /// Messages a second, all producers together; without it, as fast as it goes.
+    #[arg(long, value_parser = positive)]
     rate: Option<f64>,
     /// Seconds of sending.
-    #[arg(long)]
+    #[arg(long, value_parser = positive)]
     duration: Option<f64>,
     /// The part of all messages that fails the first time, as `1%` or `0.01`.
     #[arg(long, default_value = "0", value_parser = part)]
     fail: f64,
+    /// Handles nothing until all is durable: what is settled a second is then the speed at which a backlog goes.
+    #[arg(long)]
+    backlog: bool,
     /// Writes the results as JSON to this file, or to standard output.
     #[arg(long, num_args = 0..=1, default_missing_value = "-", value_name = "FILE")]
     json: Option<PathBuf>,
 }
+
+/// The ledger keeps 16 bytes for each.
+const STREAMS_MAX: u64 = 100_000_000;
 
 fn part(text: &str) -> Result<f64, String> {
     let (number, of) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
@@ -81,8 +92,16 @@ fn part(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&part) { Ok(part) } else { Err("a part is between 0 and 1".to_owned()) }
 }
 
-/// What is sent without `--messages` and `--duration`.
-const MESSAGES: u64 = 1_000_000;
+/// A rate or a time: at least a thousandth, and no more than a clock can tell.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if (0.001..=1e9).contains(&number) { Ok(number) } else { Err("it is between 0.001 and 10⁹".to_owned()) }
+}
+
+fn at_most_1024(text: &str) -> Result<usize, String> {
+    let number = text.parse::<usize>().map_err(|error| error.to_string())?;
+    if number <= 1_024 { Ok(number) } else { Err("at most 1,024".to_owned()) }
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -91,28 +110,34 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("lifecycle: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
+/// Opens the store once for each instance.
 async fn store_and_run(arguments: &Arguments) -> Result<Lifecycle, Failed> {
-    if arguments.streams == 0 || arguments.producers == 0 || arguments.rate.is_some_and(|rate| rate <= 0.0) {
-        return Err("streams, producers and rate are at least one".into());
-    }
+    let others = 1..arguments.instances;
     match arguments.store.split_once(':') {
         None if arguments.store == "memory" => {
-            run("memory", MemoryStore::new(Service::default())?, arguments).await
+            let first = MemoryStore::new(Service::default())?;
+            let database = first.database();
+            let others = others.map(|_| database.open(Service::default())).collect::<Result<Vec<_>, _>>()?;
+            run("memory", first, others, arguments, Written::Process).await
         }
-        Some(("sqlite", path)) => run("sqlite", SqliteStore::open(path)?, arguments).await,
+        Some(("sqlite", path)) if !path.is_empty() => {
+            let first = SqliteStore::open(path)?;
+            let others = others.map(|_| first.beside(SqliteOptions::default())).collect::<Result<Vec<_>, _>>()?;
+            run("sqlite", first, others, arguments, Written::Process).await
+        }
         #[cfg(feature = "postgres")]
         Some(("postgres", "private")) => {
             let cluster = whizbang_postgres_cluster::Cluster::start(Default::default())?;
             run_on_postgres(&cluster.url(), arguments).await
         }
         #[cfg(feature = "postgres")]
-        Some(("postgres", url)) => run_on_postgres(url, arguments).await,
+        Some(("postgres" | "postgresql", url)) => run_on_postgres(url, arguments).await,
         _ => Err(format!(
             "unknown store {:?}: `memory`, `sqlite:PATH`, `postgres:URL` or `postgres:private` (with --features postgres)",
             arguments.store
@@ -127,102 +152,28 @@ async fn run_on_postgres(url: &str, arguments: &Arguments) -> Result<Lifecycle, 
     let url = if url.contains("://") { url.to_owned() } else { format!("postgres:{url}") };
     let options = whizbang_storage_postgres::PostgresOptions::from_url(&url)?;
     options.migrate().await?;
-    run("postgres", options.open().await?, arguments).await
+    let mut others = Vec::new();
+    for _ in 1..arguments.instances {
+        others.push(options.clone().open().await?);
+    }
+    let written = Written::Wal(written::Wal::connect(&url).await?);
+    run("postgres", options.open().await?, others, arguments, written).await
 }
 
 /// Whether everything was right.
 fn print(arguments: &Arguments, result: Lifecycle) -> Result<bool, Failed> {
     match arguments.json.as_deref() {
         Some(path) if path.as_os_str() == "-" => println!("{}", serde_json::to_string_pretty(&result)?),
-        Some(path) => std::fs::write(path, serde_json::to_vec_pretty(&result)?)?,
+        Some(path) => {
+            let written = std::fs::write(path, serde_json::to_vec_pretty(&result)?);
+            written.map_err(|error| format!("{} was not written: {error}", path.display()))?;
+        }
         None => {}
     }
     if arguments.json.as_deref().is_none_or(|path| path.as_os_str() != "-") {
         print!("{result}");
     }
     Ok(result.wrong.is_empty())
-}
-
-async fn run<S: WorkStore>(name: &str, store: S, arguments: &Arguments) -> Result<Lifecycle, Failed> {
-    let machine = Machine::here();
-    let calls = Arc::new(Calls::default());
-    let store = Counted::new(store, Arc::clone(&calls));
-    let Arguments { streams, producers, .. } = *arguments;
-    let ledger = Arc::new(Ledger::new(streams, producers, arguments.fail));
-    let handlers = match arguments.handlers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        some => some,
-    };
-    let options = Options {
-        workers: handlers,
-        publishers_max: usize::try_from(producers)?.max(16),
-        ..Options::default()
-    };
-    let bench = Bench::new(Arc::clone(&ledger));
-    let engine = Engine::builder(bench).storage(store).options(options).start().await?;
-    let messages_max = arguments.messages.unwrap_or(match arguments.duration {
-        Some(_) => u64::MAX,
-        None => MESSAGES,
-    });
-
-    let watching = watch::begin(&engine, &ledger, messages_max);
-    let usage = Usage::now();
-    let calls_before = calls.now();
-    let allocations = allocations();
-    let begun = ledger.begin();
-    let plan = produce::Plan {
-        messages: messages_max / producers,
-        until: arguments.duration.map(|seconds| begun + Duration::from_secs_f64(seconds)),
-        every: arguments.rate.map(|rate| Duration::from_secs_f64(producers as f64 / rate)),
-        payload_bytes: arguments.payload,
-    };
-    let producing: Vec<_> = (0..producers)
-        .map(|number| tokio::spawn(produce::produce(engine.clone(), Arc::clone(&ledger), plan, number)))
-        .collect();
-    let mut produced = produce::Produced::new();
-    for producing in producing {
-        produced.add(&producing.await??);
-    }
-    let durable_after = begun.elapsed();
-    watching.stop_probing();
-    ledger.wait_until_handled(produced.sent).await;
-    let left = watch::wait_until_settled(&engine).await?;
-    let settled_after = begun.elapsed();
-
-    let usage = Usage::now().since(usage);
-    let called = calls.now().since(calls_before);
-    let allocated = allocations.zip(self::allocations()).map(|(before, after)| after - before);
-    let settled = watching.end().await?;
-    let per_second = |took: Duration| produced.sent as f64 / took.as_secs_f64();
-    let mut wrong = ledger.wrong();
-    wrong.extend(left.wrong());
-    let result = Lifecycle {
-        machine: machine.at_the_end(),
-        store: name.to_owned(),
-        messages: produced.sent,
-        payload_bytes: arguments.payload,
-        streams,
-        producers,
-        handlers,
-        rate: arguments.rate,
-        fail: arguments.fail,
-        durable_per_second: per_second(durable_after),
-        settled_per_second: per_second(settled_after),
-        seconds: settled_after.as_secs_f64(),
-        accepted: Latency::from(&produced.accepted),
-        durable: Latency::from(&produced.durable),
-        handler_started: Latency::from(&ledger.started()),
-        settled: Latency::from(&settled),
-        storage_calls: called.count,
-        storage_seconds: called.nanos as f64 / 1e9,
-        bytes_written: usage.written,
-        rows_left: left.rows,
-        allocations_per_message: allocated.map(|count| count as f64 / produced.sent.max(1) as f64),
-        cpu_seconds: usage.cpu.as_secs_f64(),
-        wrong,
-    };
-    engine.stop(Duration::from_secs(10)).await;
-    Ok(result)
 }
 
 #[cfg(feature = "count-allocations")]

@@ -21,9 +21,10 @@ pub(crate) struct Watching {
     probe: JoinHandle<Result<Histogram<u64>, Failed>>,
 }
 
-/// Begins to show progress, and to send a message of its own now and then, whose whole life it times.
-pub(crate) fn begin(engine: &Engine<Bench>, ledger: &Arc<Ledger>, messages: u64) -> Watching {
-    let (is_over, is_probing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
+/// Begins to show progress, and, where that is asked for, to send a message of its own now and then, whose whole life it
+/// times.
+pub(crate) fn begin(engine: &Engine<Bench>, ledger: &Arc<Ledger>, messages: u64, probing: bool) -> Watching {
+    let (is_over, is_probing) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(probing)));
     Watching {
         bar: tokio::spawn(show(Arc::clone(ledger), messages, Arc::clone(&is_over))),
         probe: tokio::spawn(probe(engine.clone(), Arc::clone(&is_probing))),
@@ -49,9 +50,10 @@ impl Watching {
 
 async fn show(ledger: Arc<Ledger>, messages: u64, is_over: Arc<AtomicBool>) {
     let bar = if messages == u64::MAX { ProgressBar::new_spinner() } else { ProgressBar::new(messages) };
-    let style = ProgressStyle::with_template("{elapsed:>4} {wide_bar} {human_pos} handled, {per_sec}");
+    let style = ProgressStyle::with_template("{elapsed:>4} {wide_bar} {msg} {human_pos} handled, {per_sec}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     while !is_over.load(Ordering::Acquire) {
+        bar.set_message(format!("{} sent,", ledger.sent()));
         bar.set_position(ledger.handled());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

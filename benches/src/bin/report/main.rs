@@ -2,11 +2,15 @@
 //!
 //! ```text
 //! report benches/results docs          # reads the first folder, writes into the second
+//! report --as-rival lifecycle.json     # a lifecycle as a line of rivals.jsonl
 //! ```
 //!
-//! It reads what is there of `table.json` (the table), `floors.json`, `rivals.jsonl` (a line a run) and `lifecycle-*.json`.
+//! It reads what is there of `table.json` (the table), `idle.json`, `floors.json`, `build.json`, `rivals.jsonl` (a line a run)
+//! and `lifecycle-*.json`.
 #![forbid(unsafe_code)]
 
+mod lives;
+mod musts;
 mod pages;
 mod svg;
 
@@ -15,7 +19,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
+use whizbang_benches::build::Build;
 use whizbang_benches::floors::Floors;
+use whizbang_benches::idle::Idle;
 use whizbang_benches::lifecycle::Lifecycle;
 use whizbang_benches::rivals::RivalRun;
 use whizbang_benches::table::Table;
@@ -23,26 +29,36 @@ use whizbang_benches::table::Table;
 type Failed = Box<dyn std::error::Error>;
 
 /// All raw results that there are.
+#[derive(Default)]
 struct Results {
     table: Option<Table>,
+    idle: Option<Idle>,
+    build: Option<Build>,
     floors: Option<Floors>,
     rivals: Vec<RivalRun>,
     lifecycles: Vec<Lifecycle>,
 }
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1).map(PathBuf::from);
-    let (Some(from), Some(to)) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: report RESULTS DOCS");
-        return ExitCode::FAILURE;
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let done = match &arguments[..] {
+        [option, file] if option.as_os_str() == "--as-rival" => as_rival(file),
+        [from, to] => read(from).and_then(|results| write(&results, to)),
+        _ => Err("usage: report RESULTS DOCS, or report --as-rival LIFECYCLE".into()),
     };
-    match read(&from).and_then(|results| write(&results, &to)) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("report: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn as_rival(file: &Path) -> Result<(), Failed> {
+    let life: Lifecycle = json(file)?.ok_or_else(|| format!("{} is not there", file.display()))?;
+    println!("{}", serde_json::to_string(&RivalRun::from(life))?);
+    Ok(())
 }
 
 fn read(from: &Path) -> Result<Results, Failed> {
@@ -60,11 +76,17 @@ fn read(from: &Path) -> Result<Results, Failed> {
     }
     let rivals = from.join("rivals.jsonl");
     let rivals = match fs::read_to_string(&rivals) {
-        Ok(lines) => lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?,
-        Err(_) => Vec::new(),
+        Ok(lines) => {
+            let runs = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+            runs.map_err(|error| format!("{}: {error}", rivals.display()))?
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(format!("{}: {error}", rivals.display()).into()),
     };
     Ok(Results {
         table: json(&from.join("table.json"))?,
+        idle: json(&from.join("idle.json"))?,
+        build: json(&from.join("build.json"))?,
         floors: json(&from.join("floors.json"))?,
         rivals,
         lifecycles,

@@ -5,15 +5,15 @@ use std::fmt::Write;
 use std::io;
 
 use whizbang_benches::floors::Floors;
-use whizbang_benches::lifecycle::{Latency, Lifecycle};
-use whizbang_benches::rivals::RivalRun;
+use whizbang_benches::rivals::{OURS, RivalRun};
 use whizbang_benches::table::{Contestant, Role, Row, Table, number};
 
-use crate::Results;
+use crate::lives::{self, median};
 use crate::svg::{self, Axis, Line, Scale, short};
+use crate::{Results, musts};
 
 /// Takes a plot's name and text.
-type Draw<'d> = &'d mut dyn FnMut(&str, String) -> io::Result<()>;
+pub(crate) type Draw<'d> = &'d mut dyn FnMut(&str, String) -> io::Result<()>;
 
 pub(crate) fn page(results: &Results, draw: Draw<'_>) -> io::Result<String> {
     let mut page = String::from(
@@ -21,11 +21,12 @@ pub(crate) fn page(results: &Results, draw: Draw<'_>) -> io::Result<String> {
          Absolute times differ from machine to machine and drift on this one: what counts is the ratio between contestants of \
          one run, who took turns.\n",
     );
+    musts::write(&mut page, results);
     if let Some(table) = &results.table {
         of_table(&mut page, table, draw)?;
     }
     if !results.lifecycles.is_empty() {
-        of_lifecycles(&mut page, &results.lifecycles, draw)?;
+        lives::write(&mut page, &results.lifecycles, results.floors.as_ref(), draw)?;
     }
     if let Some(floors) = &results.floors {
         of_floors(&mut page, floors, draw)?;
@@ -44,13 +45,7 @@ fn of_table(page: &mut String, table: &Table, draw: Draw<'_>) -> io::Result<()> 
         "\n## In the process\n\n`cargo bench -p whizbang-benches`, {} turns for each contestant. {}.\n\n",
         table.samples, table.machine
     );
-    page.push_str("| must | row | reached, ns |\n|---|---|---|\n");
-    for row in &table.rows {
-        let (Some(must), Some((is_met, reached))) = (row.must, row.verdict()) else { continue };
-        let is_met = if is_met { "" } else { " **missed**" };
-        let _ = writeln!(page, "| {must} | `{}` {} | {reached}{is_met} |", row.name, row.title);
-    }
-    page.push_str("\nRivals ahead of ours: ");
+    page.push_str("Rivals ahead of ours: ");
     let ahead: Vec<String> = table.rows.iter().flat_map(ahead).collect();
     let _ = writeln!(page, "{}.", if ahead.is_empty() { "none".to_owned() } else { ahead.join("; ") });
     for row in &table.rows {
@@ -89,105 +84,19 @@ fn ahead(row: &Row) -> Vec<String> {
 fn of_row(page: &mut String, row: &Row) {
     let _ = write!(page, "\n### `{}`: {}\n\n", row.name, row.title);
     page.push_str(
-        "| | | median ns | p10 – p90 | p99 | allocations | ratio |\n|---|---|--:|--:|--:|--:|--:|\n",
+        "| | | median ns | p10 – p90 | p99 | p99.9 | allocations | ratio |\n|---|---|--:|--:|--:|--:|--:|--:|\n",
     );
     let base = row.first(Role::Ours).map(|ours| ours.figures.p50);
     for Contestant { role, name, figures, allocations } in row.in_order() {
         let allocations = allocations.map_or("–".to_owned(), number);
         let ratio = base.map_or("–".to_owned(), |base| format!("{:.2}", figures.p50 / base));
-        let [p10, p50, p90, p99] = [figures.p10, figures.p50, figures.p90, figures.p99].map(number);
-        let _ =
-            writeln!(page, "| {role} | {name} | {p50} | {p10} – {p90} | {p99} | {allocations} | {ratio} |");
-    }
-}
-
-// ---- the whole life --------------------------------------------------------------------------------------------------
-
-fn of_lifecycles(page: &mut String, all: &[Lifecycle], draw: Draw<'_>) -> io::Result<()> {
-    page.push_str("\n## Send → durable → handled → settled\n\n`lifecycle`, the clock stopped by what the store says.\n\n");
-    page.push_str(
-        "| store | messages | payload | streams | producers | offered/s | durable/s | settled/s | calls | cpu ns/message | \
-         allocations/message | bytes written/message |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
-    );
-    for one in all {
-        let per_message = |value: f64| short(value / one.messages.max(1) as f64);
+        let [p10, p50, p90, p99, p999] =
+            [figures.p10, figures.p50, figures.p90, figures.p99, figures.p999].map(number);
         let _ = writeln!(
             page,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
-            one.store,
-            short(one.messages as f64),
-            one.payload_bytes,
-            short(one.streams as f64),
-            one.producers,
-            one.rate.map_or("all it takes".to_owned(), short),
-            short(one.durable_per_second),
-            short(one.settled_per_second),
-            one.storage_calls,
-            per_message(one.cpu_seconds * 1e9),
-            one.allocations_per_message.map_or("–".to_owned(), number),
-            per_message(one.bytes_written as f64),
+            "| {role} | {name} | {p50} | {p10} – {p90} | {p99} | {p999} | {allocations} | {ratio} |"
         );
     }
-    let paced: Vec<&Lifecycle> = all.iter().filter(|one| one.rate.is_some()).collect();
-    if !paced.is_empty() {
-        page.push_str("\nLatencies below saturation, in microseconds:\n\n");
-        page.push_str(
-            "| store | offered/s | phase | p50 | p99 | p99.9 | max |\n|---|--:|---|--:|--:|--:|--:|\n",
-        );
-    }
-    for one in paced {
-        let phases = [
-            ("accepted", one.accepted),
-            ("durable", one.durable),
-            ("handler started", one.handler_started),
-            ("settled", one.settled),
-        ];
-        for (name, Latency { p50, p99, p999, max, .. }) in phases {
-            let [p50, p99, p999, max] = [p50, p99, p999, max].map(|nanos| short(nanos as f64 / 1e3));
-            let rate = one.rate.map_or(String::new(), short);
-            let _ = writeln!(page, "| {} | {rate} | {name} | {p50} | {p99} | {p999} | {max} |", one.store);
-        }
-    }
-    type Of = fn(&Lifecycle) -> f64;
-    let series: [(&str, &str, Of); 3] = [
-        ("streams", "streams.svg", |one| one.streams as f64),
-        ("messages in one run", "backlog.svg", |one| one.messages as f64),
-        ("producers", "producers.svg", |one| one.producers as f64),
-    ];
-    for (label, file, of) in series {
-        let mut lines: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
-        for one in all.iter().filter(|one| one.rate.is_none()) {
-            lines.entry(&one.store).or_default().push((of(one), one.settled_per_second));
-        }
-        let mut lines: Vec<Line> = lines
-            .into_iter()
-            .map(|(name, points)| Line { name: name.to_owned(), points: medians(points) })
-            .collect();
-        lines.retain(|line| line.points.len() > 1);
-        if lines.is_empty() {
-            continue;
-        }
-        let x = Axis { label: label.to_owned(), scale: Scale::Logarithmic };
-        let y = Axis { label: "messages settled a second".to_owned(), scale: Scale::Linear };
-        let title = format!("Throughput against {label}");
-        draw(file, svg::lines(&title, &x, &y, &lines))?;
-        let _ = writeln!(page, "\n![{title}](benchmarks/{file})");
-    }
-    Ok(())
-}
-
-/// One point for each place on the axis: the median of those that are there.
-fn medians(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    let mut places: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-    for (x, y) in points {
-        places.entry(x as u64).or_default().push(y);
-    }
-    places.into_iter().map(|(x, values)| (x as f64, median(values))).collect()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 // ---- floors ----------------------------------------------------------------------------------------------------------
@@ -240,8 +149,21 @@ fn of_rivals(page: &mut String, runs: &[RivalRun], draw: Draw<'_>) -> io::Result
             .map(|runs| (median(runs.iter().map(|run| run.per_second).collect()), runs[0], runs.len()))
             .collect();
         medians.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let ours = medians.iter().find(|one| one.1.name.starts_with("whizbang")).map(|one| one.0);
+        let ours = medians.iter().find(|one| one.1.name == OURS).map(|one| one.0);
         let _ = write!(page, "\n### On {backend}\n\n");
+        if let Some(machine) =
+            runs.iter().filter(|run| run.backend == backend).find_map(|run| run.machine.as_ref())
+        {
+            let _ = write!(page, "{machine}, for the first round.\n\n");
+        }
+        let ahead: Vec<_> = medians.iter().filter(|one| ours.is_some_and(|ours| one.0 > ours)).collect();
+        for (rate, run, _) in &ahead {
+            let (name, rate) = (&run.name, short(*rate));
+            let _ = write!(page, "**{name} is ahead of ours: {rate} messages a second.**\n\n");
+        }
+        if ahead.is_empty() {
+            page.push_str("Nobody is ahead of ours.\n\n");
+        }
         page.push_str("| | version | messages | rounds | messages/s | to ours | settings |\n|---|---|--:|--:|--:|--:|---|\n");
         for (rate, run, rounds) in &medians {
             let ratio = ours.map_or("–".to_owned(), |ours| format!("{:.3}", rate / ours));
@@ -265,17 +187,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_of_rounds_stands_at_each_place() {
-        assert_eq!(
-            medians(vec![(10.0, 3.0), (1.0, 5.0), (10.0, 9.0), (10.0, 4.0)]),
-            [(1.0, 5.0), (10.0, 4.0)]
-        );
-    }
-
-    #[test]
     fn a_page_without_results_says_where_they_would_come_from() {
-        let results = Results { table: None, floors: None, rivals: Vec::new(), lifecycles: Vec::new() };
-        let page = page(&results, &mut |_, _| unreachable!("nothing is drawn")).unwrap();
+        let page = page(&Results::default(), &mut |_, _| unreachable!("nothing is drawn")).unwrap();
         assert!(page.contains("benches/results"));
     }
 }

@@ -42,7 +42,10 @@ pub(crate) fn lines(title: &str, x: &Axis, y: &Axis, lines: &[Line]) -> String {
         values.for_each(|value| (low, high) = (low.min(value), high.max(value)));
         match scale {
             Scale::Linear => (0.0, if high > 0.0 { high * 1.05 } else { 1.0 }),
-            Scale::Logarithmic => (10_f64.powf(low.log10().floor()), 10_f64.powf(high.log10().ceil())),
+            // What is a power of ten but for rounding is one.
+            Scale::Logarithmic => {
+                (10_f64.powf((low.log10() + 1e-9).floor()), 10_f64.powf((high.log10() - 1e-9).ceil()))
+            }
         }
     };
     let (xs, ys) = (span(x.scale, &mut points().map(|p| p.0)), span(y.scale, &mut points().map(|p| p.1)));

@@ -6,41 +6,46 @@ use std::time::Instant;
 
 use whizbang_storage::{Abilities, Answer, Hint, Service, StoreError, WorkBatch, WorkStore};
 
-use crate::nanos_since;
-
 /// What was called so far.
 #[derive(Debug, Default)]
-pub(crate) struct Calls {
+pub struct Calls {
     count: AtomicU64,
     nanos: AtomicU64,
 }
 
 /// The same at one moment.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Called {
-    pub(crate) count: u64,
-    pub(crate) nanos: u64,
+pub struct Called {
+    /// How many calls.
+    pub count: u64,
+    /// Time in them.
+    pub nanos: u64,
 }
 
 impl Calls {
-    pub(crate) fn now(&self) -> Called {
+    /// Reads both counts.
+    pub fn now(&self) -> Called {
         Called { count: self.count.load(Ordering::Relaxed), nanos: self.nanos.load(Ordering::Relaxed) }
     }
 }
 
 impl Called {
-    pub(crate) fn since(self, before: Self) -> Self {
+    /// What came on top since `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
         Self { count: self.count - before.count, nanos: self.nanos - before.nanos }
     }
 }
 
-pub(crate) struct Counted<S> {
+/// Does what the store in it does, and counts.
+pub struct Counted<S> {
     inner: S,
     calls: Arc<Calls>,
 }
 
 impl<S> Counted<S> {
-    pub(crate) fn new(inner: S, calls: Arc<Calls>) -> Self {
+    /// Counts the calls of `inner`.
+    pub fn new(inner: S, calls: Arc<Calls>) -> Self {
         Self { inner, calls }
     }
 }
@@ -56,7 +61,7 @@ impl<S: WorkStore> WorkStore for Counted<S> {
         let begun = Instant::now();
         let answered = self.inner.process_work_batch(batch, answer).await;
         self.calls.count.fetch_add(1, Ordering::Relaxed);
-        self.calls.nanos.fetch_add(nanos_since(begun), Ordering::Relaxed);
+        self.calls.nanos.fetch_add(elapsed_nanos(begun), Ordering::Relaxed);
         answered
     }
 
@@ -75,4 +80,8 @@ impl<S: WorkStore> WorkStore for Counted<S> {
     fn on_hint(&mut self, hint: Hint) {
         self.inner.on_hint(hint);
     }
+}
+
+fn elapsed_nanos(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
