@@ -10,14 +10,14 @@ use sqlx::PgPool;
 const NAME: &str = "apalis-postgres";
 const VERSION: &str = "1.0.0";
 const BACKEND: &str = "postgres";
-const SETTINGS: &str = "fsync on; 1,000 pushed an insert; fetched in batches of 1,000 every 5 ms; tasks on threads; results not kept, no lock a task";
+const SETTINGS: &str = "fsync on; 1,000 pushed an insert; fetched in batches of 1,000 every 5 ms; tasks on threads; no second lock a task; results kept, because without them nothing is marked as done";
 
 #[tokio::main]
 async fn main() -> Result<(), Failed> {
     let arguments = Arguments::parse();
     let pool = PgPool::connect(&arguments.database).await?;
     PostgresStorage::setup(&pool).await?;
-    let config = Config::default().queue(QUEUE).batch_size(BULK).lock_tasks(false).persist_results(false);
+    let config = Config::default().queue(QUEUE).batch_size(BULK).lock_tasks(false);
     let backend: PostgresStorage<String> = PostgresStorage::new(&pool).with_config(config);
     let backend = backend.poll_with_interval(Duration::from_millis(5));
     let worker = WorkerBuilder::new("worker")

@@ -9,7 +9,7 @@ use clap::Parser;
 const NAME: &str = "apalis-sqlite";
 const VERSION: &str = "1.0.0";
 const BACKEND: &str = "sqlite";
-const SETTINGS: &str = "WAL, synchronous=FULL; 1,000 pushed a transaction; fetched in batches of 1,000 every 5 ms; tasks on threads; results not kept, no lock a task";
+const SETTINGS: &str = "WAL, synchronous=FULL; 1,000 pushed a transaction; fetched in batches of 1,000 every 5 ms; tasks on threads; no second lock a task; results kept, because without them nothing is marked as done";
 
 #[tokio::main]
 async fn main() -> Result<(), Failed> {
@@ -17,7 +17,7 @@ async fn main() -> Result<(), Failed> {
     let url = format!("sqlite://{}?mode=rwc", arguments.database);
     let pool = SqlitePoolOptions::new().connect_with(options(&url)?).await?;
     SqliteStorage::setup(&pool).await?;
-    let config = Config::default().queue(QUEUE).batch_size(BULK).lock_tasks(false).persist_results(false);
+    let config = Config::default().queue(QUEUE).batch_size(BULK).lock_tasks(false);
     let backend: SqliteStorage<String> = SqliteStorage::new(&pool).with_config(config);
     let backend = backend.poll_with_interval(Duration::from_millis(5));
     let worker = WorkerBuilder::new("worker")
