@@ -25,20 +25,26 @@ pub struct ArenaPool {
 
 struct Pool {
     shelf: Shelf<Bump>,
+    /// What was asked for.
+    bytes_in_one_piece: usize,
+    /// What one piece of that size takes. A smaller bound would have it made anew for every batch.
     bytes_kept_max: usize,
 }
 
 impl ArenaPool {
     /// A pool that keeps at most `count` arenas of at most `bytes_kept_max` bytes each.
     ///
-    /// An arena that has grown further comes back with `bytes_kept_max` bytes in one piece.
+    /// An arena that has grown further comes back with `bytes_kept_max` bytes in one piece, which may be rounded up to
+    /// the allocator's liking.
     ///
     /// # Panics
     ///
     /// When `count` is zero.
     pub fn new(count: usize, bytes_kept_max: usize) -> ArenaPool {
         assert!(count > 0, "an arena pool keeps at least one arena");
-        ArenaPool { pool: Arc::new(Pool { shelf: Shelf::new(count), bytes_kept_max }) }
+        let bytes_in_one_piece = bytes_kept_max;
+        let bytes_kept_max = bytes_kept_max.max(Bump::with_capacity(bytes_in_one_piece).allocated_bytes());
+        ArenaPool { pool: Arc::new(Pool { shelf: Shelf::new(count), bytes_in_one_piece, bytes_kept_max }) }
     }
 
     /// An arena with nothing in it.
@@ -80,9 +86,8 @@ impl Drop for Arena {
         // SAFETY: taken once, in the drop that ends the arena.
         let mut bump = unsafe { ManuallyDrop::take(&mut self.bump) };
         bump.reset();
-        let bytes_kept_max = self.pool.bytes_kept_max;
-        if bump.allocated_bytes() > bytes_kept_max {
-            bump = Bump::with_capacity(bytes_kept_max);
+        if bump.allocated_bytes() > self.pool.bytes_kept_max {
+            bump = Bump::with_capacity(self.pool.bytes_in_one_piece);
         }
         self.pool.shelf.put(bump);
     }

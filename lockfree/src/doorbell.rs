@@ -95,13 +95,14 @@ impl Doorbell {
     /// When another thread or task rests on the same bell.
     pub fn rest(&self, rest: Rest, mut is_there_work: impl FnMut() -> bool) -> Woken {
         for _ in 0..rest.looks {
-            if self.bell.was_rung() {
+            let left = rest.until.map(|until| until.saturating_duration_since(Instant::now()));
+            if self.bell.was_rung() || left.is_some_and(|left| left.is_zero()) {
                 break;
             }
             if is_there_work() {
                 return Woken::Work;
             }
-            pause(rest.pause);
+            pause(left.map_or(rest.pause, |left| left.min(rest.pause)));
         }
         let waker = thread_waker();
         let mut resting = self.rested(is_there_work);
@@ -159,7 +160,20 @@ impl<F: FnMut() -> bool> Future for Rested<'_, F> {
             this.bell.sit_down();
             this.is_seated = true;
         }
-        this.bell.poll_rest(cx.waker(), &mut this.is_there_work)
+        let polled = this.bell.poll_rest(cx.waker(), &mut this.is_there_work);
+        if polled.is_ready() {
+            // The rest is over, also for who keeps the future a little longer.
+            this.leave_seat();
+        }
+        polled
+    }
+}
+
+impl<F> Rested<'_, F> {
+    fn leave_seat(&mut self) {
+        if std::mem::take(&mut self.is_seated) {
+            self.bell.stand_up();
+        }
     }
 }
 
@@ -168,9 +182,7 @@ impl<F> Unpin for Rested<'_, F> {}
 
 impl<F> Drop for Rested<'_, F> {
     fn drop(&mut self) {
-        if self.is_seated {
-            self.bell.stand_up();
-        }
+        self.leave_seat();
     }
 }
 
@@ -276,11 +288,10 @@ impl Bell {
     }
 
     fn leave_waker(&self, waker: &Waker) {
-        let mut sleeper = self.sleeper.lock();
-        match &mut *sleeper {
-            Some(left) => left.clone_from(waker),
-            None => *sleeper = Some(waker.clone()),
-        }
+        // A waker's clone and drop are somebody else's code: not under our lock.
+        let waker = waker.clone();
+        let before = self.sleeper.lock().replace(waker);
+        drop(before);
     }
 
     fn get_up(&self, why: Woken) -> Woken {

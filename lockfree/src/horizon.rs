@@ -179,16 +179,20 @@ impl Wait<'_> {
 
     fn register(&mut self, waker: &Waker) {
         let waiters = &self.core.rings[self.ring as usize].waiters;
+        // A waker's clone and drop are somebody else's code: not under our lock.
+        let waker = waker.clone();
         let mut list = waiters.list.lock();
         if let Some(serial) = self.serial
             && let Some(waiter) = list.waiting.get_mut(&(self.position, serial))
         {
-            waiter.waker.clone_from(waker);
+            let before = std::mem::replace(&mut waiter.waker, waker);
+            drop(list);
+            drop(before);
             return;
         }
         list.serial += 1;
         let serial = list.serial;
-        list.waiting.insert((self.position, serial), Waiter { reason: self.reason, waker: waker.clone() });
+        list.waiting.insert((self.position, serial), Waiter { reason: self.reason, waker });
         waiters.count_is(&list);
         self.serial = Some(serial);
     }
@@ -200,7 +204,7 @@ impl Wait<'_> {
         let left = list.waiting.remove(&(self.position, serial));
         waiters.count_is(&list);
         drop(list);
-        // A waker's drop is somebody else's code: not under our lock.
+        // As in `register`.
         drop(left);
     }
 }

@@ -272,7 +272,12 @@ impl<H: Copy + Send + 'static, S: Sink> Publisher<H, S> {
 
 impl<H, S: Sink> Drop for Publisher<H, S> {
     fn drop(&mut self) {
-        self.core.rings[self.ring as usize].disown();
+        let ring = &self.core.rings[self.ring as usize];
+        if ring.is_somebody_inside() {
+            // A claim was forgotten, not dropped. Once closed the consumer may rest until it has left: the way out rings.
+            drop(self.core.enter_owned(self.ring));
+        }
+        ring.disown();
     }
 }
 

@@ -6,7 +6,8 @@ mod common;
 use common::block_on;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 use whizbang_lockfree::*;
@@ -88,6 +89,82 @@ fn a_second_sleeper_is_refused() {
     let mut first = pin!(bell.rested(|| false));
     assert!(first.as_mut().poll(cx).is_pending());
     let _ = pin!(bell.rested(|| false)).poll(cx);
+}
+
+#[test]
+fn a_rest_that_is_over_has_left_its_seat_before_it_is_dropped() {
+    let bell = Doorbell::new();
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut over = pin!(bell.rested(|| true));
+    assert_eq!(over.as_mut().poll(cx), Poll::Ready(Woken::Work));
+    assert_eq!(bell.rest(AT_ONCE, || true), Woken::Work);
+}
+
+#[test]
+fn the_bound_of_a_rest_holds_for_the_looks_before_it_too() {
+    let bell = Doorbell::new();
+    let until = Some(Instant::now() + Duration::from_millis(2));
+    let rest = Rest { looks: u32::MAX, pause: Duration::from_secs(3_600), until };
+    assert_eq!(bell.rest(rest, || false), Woken::TimedOut);
+}
+
+#[test]
+fn a_publisher_that_ends_after_the_close_lets_go_of_the_claim_it_forgot() {
+    let bell = Doorbell::new();
+    let config = RingsConfig { publishers_max: 1, ..SMALL };
+    let (producers, consumer) = rings::<u32, NoSink>(config, &bell).unwrap();
+    let mut publisher = producers.publisher().unwrap();
+    std::mem::forget(publisher.try_claim(8).unwrap());
+    producers.close();
+    assert_eq!(bell.rest(AT_ONCE, || consumer.has_news()), Woken::Rung, "by the close");
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut resting = pin!(bell.rested(|| consumer.has_news()));
+    assert!(resting.as_mut().poll(cx).is_pending(), "the claim may still be committed");
+    drop(publisher);
+    assert_eq!(resting.as_mut().poll(cx), Poll::Ready(Woken::Rung));
+    assert!(consumer.is_closed_and_empty());
+}
+
+/// A waker that holds something, as that of a task which nobody else holds any more.
+struct Holds<T>(#[allow(dead_code, reason = "held to be dropped")] Mutex<T>);
+
+impl<T: Send> Wake for Holds<T> {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// Registers twice; with the second waker the last holder of the first, and so of `held`, is gone.
+fn replaces_a_waker_that_holds<T: Send + 'static>(waiting: impl Future, held: T) {
+    let mut waiting = pin!(waiting);
+    let holds = Waker::from(Arc::new(Holds(Mutex::new(held))));
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(&holds)).is_pending());
+    drop(holds);
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+}
+
+#[test]
+fn a_waker_that_is_replaced_may_drop_another_waiter_of_the_same_ring() {
+    let (producers, _consumer) = rings::<u32, NoSink>(SMALL, &Doorbell::new()).unwrap();
+    let ticket = producers.try_push(1, b"").unwrap();
+    let mut other = Box::pin(producers.answered_owned(ticket));
+    assert!(other.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    replaces_a_waker_that_holds(producers.answered(ticket), other);
+}
+
+#[test]
+fn a_waker_that_is_replaced_may_ring_the_bell_it_waited_at() {
+    struct RingsWhenDropped(Doorbell);
+    impl Drop for RingsWhenDropped {
+        fn drop(&mut self) {
+            self.0.ring();
+        }
+    }
+    let bell = Doorbell::new();
+    let mut resting = pin!(bell.rested(|| false));
+    let holds = Waker::from(Arc::new(Holds(Mutex::new(RingsWhenDropped(bell.clone())))));
+    assert!(resting.as_mut().poll(&mut Context::from_waker(&holds)).is_pending());
+    drop(holds);
+    let cx = &mut Context::from_waker(Waker::noop());
+    assert_eq!(resting.as_mut().poll(cx), Poll::Ready(Woken::Rung));
 }
 
 /// One message at a time there and back: whichever wake-up is lost, both sides sleep for ever.

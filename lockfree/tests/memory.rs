@@ -96,6 +96,17 @@ fn after_warm_up_nothing_on_the_way_allocates() {
 }
 
 #[test]
+fn an_arena_that_was_shrunk_once_is_not_made_anew_for_every_batch() {
+    let pool = ArenaPool::new(1, 64 * 1024);
+    pool.take().alloc_slice_fill_copy(1_000_000, 0_u8);
+    let small = || {
+        pool.take().alloc_slice_fill_copy(100, 0_u8);
+    };
+    small();
+    assert_eq!(allocations(small), 0);
+}
+
+#[test]
 fn a_refusal_allocates_nothing() {
     let config = RingsConfig { ring_bytes: 1024, ..RingsConfig::default() };
     let (producers, _consumer) = rings::<(), Sum>(config, &Doorbell::new()).unwrap();
