@@ -78,24 +78,24 @@ models! {
         gives("ring.freed"), takes("ring.freed"), without("full.check"), without("free.at.finish");
     ring::claim_is_dropped, ALL => 15, ALL => 15: without("claim.leaves.nothing");
     ring::stripe_is_shared, ALL => 270, ALL => 270: gives("stripe.grabbed"), takes("stripe.grabbed"), without("stripe.swap");
-    ring::stripes_are_two, 4 => 27000, 7 => 160000: gives("ring.filled"), without("stripe.swap");
+    ring::stripes_are_two, 4 => 25000, 7 => 280000: gives("ring.filled"), without("stripe.swap");
     ring::publisher_ends_and_ring_is_reused, ALL => 610, ALL => 610: gives("publisher.ended"), takes("publisher.ended");
-    ring::ring_is_reused_while_drained, 4 => 28000, 6 => 28000:
+    ring::ring_is_reused_while_drained, 4 => 26000, 6 => 190000:
         gives("publisher.ended"), takes("publisher.ended"), gives("ring.filled"), takes("ring.filled");
-    close::close_against_publisher, 4 => 60000, 6 => 212000:
+    close::close_against_publisher, 4 => 56000, 6 => 550000:
         gives("close.seen"), takes("close.seen"), gives("close.sealed"), takes("close.sealed"),
         gives("producer.left"), takes("producer.left"), without("close.look"), without("close.waits.for.leavers");
-    close::close_against_stripe, 4 => 39000, 6 => 128000:
+    close::close_against_stripe, 4 => 36000, 6 => 320000:
         gives("producer.left"), without("close.look"), without("close.waits.for.leavers");
-    close::close_waits_for_a_claim, 2 => 13000, 4 => 166000: without("leaver.rings"), gives("bell.heard");
+    close::close_waits_for_a_claim, 2 => 12000, 4 => 166000: without("leaver.rings"), gives("bell.heard");
     close::close_wakes_who_waits_for_room, ALL => 10000, ALL => 10000:
         without("close.wakes.room"), gives("waiter.seen"), takes("close.seen");
     bell::push_wakes, ALL => 640, ALL => 640:
         gives("bell.heard"), takes("bell.heard"), without("bell.look"), without("bell.looks.again"),
         without("bell.waker.first");
-    bell::two_push_and_one_sleeps, 3 => 31000, 5 => 247000: gives("bell.heard"), takes("bell.heard");
+    bell::two_push_and_one_sleeps, 3 => 29000, 5 => 1400000: gives("bell.heard"), takes("bell.heard");
     bell::ring_is_remembered, ALL => 63, ALL => 63: gives("bell.rung"), takes("bell.rung"), without("bell.sticks");
-    bell::settle_and_intake_share_a_bell, 3 => 32000, 5 => 265000: gives("bell.heard"), without("bell.looks.again");
+    bell::settle_and_intake_share_a_bell, 3 => 30000, 5 => 265000: gives("bell.heard"), without("bell.looks.again");
     bell::rest_is_dropped, ALL => 81, ALL => 81: without("bell.sticks");
     horizon::room_is_waited_for, ALL => 1200, ALL => 1200:
         gives("waiter.seen"), takes("waiter.seen"), without("waiter.looks.again");
@@ -106,7 +106,7 @@ models! {
     horizon::waiter_is_dropped, ALL => 780, ALL => 780: without("waiter.leaves.nothing");
     horizon::consumer_answers_and_goes, ALL => 10000, ALL => 10000: gives("consumer.gone"), takes("consumer.gone");
     horizon::consumer_goes_without_answering, ALL => 1800, ALL => 1800: without("gone.wakes"), gives("waiter.seen");
-    horizon::herald_wakes_from_another_thread, 4 => 26000, 7 => 231000: takes("waiter.seen"), gives("waiter.seen");
+    horizon::herald_wakes_from_another_thread, 4 => 25000, 7 => 470000: takes("waiter.seen"), gives("waiter.seen");
     arena::arena_is_handed_over, ALL => 750, ALL => 750:
         gives("arena.returned"), takes("arena.returned"), without("arena.swap");
 }
