@@ -7,6 +7,7 @@ use whizbang_storage::{Append, Delivery, Expected, HandOut, Projection, Settle, 
 
 use crate::conflicts::Conflicts;
 use crate::flows::Flows;
+use crate::host::is_planted;
 use crate::intake::{Header, PlainSink, What, payload};
 use crate::replies::{Refused, Slot};
 use crate::settle::{How, Settlement, UnitHead};
@@ -194,7 +195,11 @@ fn done_unit<'a>(
         Append { hand_out, ..emit }
     });
     let emits: &'a [Append<'a>] = arena.alloc_slice_fill_iter(emits);
-    let expects: &'a [Expected] = arena.alloc_slice_fill_iter(view.expects());
+    let expects: &'a [Expected] = if is_planted("forgets-what-was-expected") {
+        &[]
+    } else {
+        arena.alloc_slice_fill_iter(view.expects())
+    };
     let projections: &'a [Projection<'a>] = arena.alloc_slice_fill_iter(view.projections());
     Unit { delivery, settle: Settle::Done, emits, expects, projections }
 }

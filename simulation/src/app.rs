@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
-use whizbang::{Command, Context, Event, Failure, Projection, Receptor, dispatcher};
+use whizbang::{
+    Command, Context, EmitOptions, Event, Failure, OnDead, Projection, Receptor, StreamKey, Version,
+    dispatcher,
+};
+use whizbang_storage::{MemoryReader, Page, StoreReader};
 
 use crate::journal::{Flow, Journal, Lane};
+use crate::scheduler::give_way;
 use crate::shape::{ATTEMPTS_MAX, Manner, Offer, Shape};
 use crate::watch::Watch;
 
@@ -15,6 +20,16 @@ use crate::watch::Watch;
 #[derive(Debug, Clone, Serialize, Deserialize, Command)]
 #[message(name = "simulation.work", version = 1)]
 pub(crate) struct Work {
+    #[stream]
+    pub(crate) stream: u64,
+    pub(crate) number: usize,
+    pub(crate) padding: String,
+}
+
+/// As [`Work`], and engines of the old version do not know it.
+#[derive(Debug, Clone, Serialize, Deserialize, Command)]
+#[message(name = "simulation.novel", version = 1)]
+pub(crate) struct Novel {
     #[stream]
     pub(crate) stream: u64,
     pub(crate) number: usize,
@@ -46,6 +61,8 @@ pub(crate) struct Noted {
     pub(crate) stream: u64,
     pub(crate) number: usize,
     pub(crate) padding: String,
+    /// The version of the stream that it was to follow, where that was asked for.
+    pub(crate) follows: Option<u64>,
 }
 
 /// What the perspective knows of a stream.
@@ -59,6 +76,19 @@ pub(crate) struct Totals {
 
 impl Projection for Totals {
     const NAME: &'static str = "totals";
+}
+
+/// What the strict subscription has counted of a stream.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct StrictTotals {
+    pub(crate) count: u64,
+    pub(crate) version: u64,
+    /// The first event that came although one before it was neither handled nor discarded.
+    pub(crate) broken: Option<String>,
+}
+
+impl Projection for StrictTotals {
+    const NAME: &'static str = "strict totals";
 }
 
 /// Counts the messages of many streams that were handled with it.
@@ -88,47 +118,79 @@ pub(crate) struct Hand {
     pub(crate) shape: Arc<Shape>,
     pub(crate) journal: Journal,
     pub(crate) watch: Watch,
+    pub(crate) reader: MemoryReader,
 }
 
-dispatcher! {
-    pub(crate) struct App { hand: Hand }
-    command Work => hand with {
-        deadline: Duration::from_millis(400),
-        retry_first: Duration::from_millis(20),
-        retry_max: Duration::from_millis(150),
-        attempts_max: ATTEMPTS_MAX,
+/// The hand of the strict subscription.
+#[derive(Clone)]
+pub(crate) struct StrictHand(Hand);
+
+/// The service in one version, which may know [`Novel`].
+macro_rules! version {
+    ($name:ident $(, $novel:ident)?) => {
+        dispatcher! {
+            pub(crate) struct $name { hand: Hand, strict: StrictHand }
+            command Work => hand with {
+                deadline: Duration::from_millis(400),
+                retry_first: Duration::from_millis(20),
+                retry_max: Duration::from_millis(150),
+                attempts_max: ATTEMPTS_MAX,
+            };
+            $(command $novel => hand with {
+                deadline: Duration::from_millis(400),
+                retry_first: Duration::from_millis(20),
+                retry_max: Duration::from_millis(150),
+                attempts_max: ATTEMPTS_MAX,
+            };)?
+            command Loose => hand with {
+                deadline: Duration::from_millis(400),
+                retry_first: Duration::from_millis(20),
+                retry_max: Duration::from_millis(150),
+                attempts_max: ATTEMPTS_MAX,
+            };
+            command Direct => hand with { attempts_max: ATTEMPTS_MAX };
+            subscription "totals" {
+                event Noted => hand with {
+                    retry_first: Duration::from_millis(10),
+                    retry_max: Duration::from_millis(50),
+                    attempts_max: 1_000,
+                };
+            }
+            subscription "strict" with { on_dead: OnDead::Halt } {
+                event Noted => strict with {
+                    retry_first: Duration::from_millis(10),
+                    retry_max: Duration::from_millis(50),
+                    attempts_max: 1_000,
+                };
+            }
+        }
+
+        impl $name {
+            /// The dispatcher of one process.
+            pub(crate) fn of(hand: Hand) -> Self {
+                Self { strict: StrictHand(hand.clone()), hand }
+            }
+
+            /// The process that it is the dispatcher of.
+            pub(crate) fn process(&self) -> usize {
+                self.hand.process
+            }
+        }
     };
-    command Loose => hand with {
-        deadline: Duration::from_millis(400),
-        retry_first: Duration::from_millis(20),
-        retry_max: Duration::from_millis(150),
-        attempts_max: ATTEMPTS_MAX,
-    };
-    command Direct => hand with { attempts_max: ATTEMPTS_MAX };
-    subscription "totals" {
-        event Noted => hand with {
-            retry_first: Duration::from_millis(10),
-            retry_max: Duration::from_millis(50),
-            attempts_max: 1_000,
-        };
-    }
 }
 
-impl App {
-    /// The dispatcher of one process.
-    pub(crate) fn of(hand: Hand) -> Self {
-        Self { hand }
-    }
-
-    /// The process that it is the dispatcher of.
-    pub(crate) fn process(&self) -> usize {
-        self.hand.process
-    }
-}
+version!(App, Novel);
+version!(OldApp);
 
 impl Receptor<Work> for Hand {
     async fn receive(&self, work: Work, cx: Context<'_>) -> Result<(), Failure> {
         self.handle(work.number, cx).await
+    }
+}
+
+impl Receptor<Novel> for Hand {
+    async fn receive(&self, novel: Novel, cx: Context<'_>) -> Result<(), Failure> {
+        self.handle(novel.number, cx).await
     }
 }
 
@@ -151,7 +213,8 @@ impl Receptor<Direct> for Hand {
             cx.save_key(&key, &state)?;
         }
         let Direct { stream, number } = direct;
-        cx.publish(&Noted { stream, number, padding: "d".repeat(plan.bytes) })?;
+        let follows = self.follow_up(plan.expects, stream, &mut cx).await?;
+        cx.publish(&Noted { stream, number, padding: "d".repeat(plan.bytes), follows })?;
         Ok(())
     }
 }
@@ -164,13 +227,46 @@ impl Receptor<Noted> for Hand {
     }
 }
 
+impl Receptor<Noted> for StrictHand {
+    async fn receive(&self, noted: Noted, mut cx: Context<'_>) -> Result<(), Failure> {
+        let run = self.0.begin(Flow::Strict, Lane::Stream(noted.stream), &cx);
+        let result = self.count(&noted, &mut cx, &run).await;
+        run.end(result)
+    }
+}
+
+impl StrictHand {
+    /// Counts an event, unless it is rejected; nothing before it may be missing but what was discarded.
+    async fn count(&self, noted: &Noted, cx: &mut Context<'_>, run: &Run<'_>) -> Result<(), Failure> {
+        if self.0.shape.offers[noted.number].plan.event_dies && !cx.is_replay() {
+            return Err(Failure::dead("planned"));
+        }
+        let version = cx.version().map_or(0, |version| version.0);
+        let mut totals: StrictTotals = cx.load().await?.unwrap_or_default();
+        run.goes_on();
+        let (discarded, _) = self.0.journal.discarded_of(noted.stream);
+        if version <= totals.version || version - totals.count - 1 > discarded {
+            let StrictTotals { count, version: before, .. } = totals;
+            let text =
+                format!("event {version} came after {before}, {count} handled and {discarded} discarded");
+            totals.broken.get_or_insert(text);
+        }
+        totals.version = version;
+        totals.count += 1;
+        cx.save(&totals)?;
+        Ok(())
+    }
+}
+
 impl Hand {
     /// Does with a command what its plan says.
     async fn handle(&self, number: usize, mut cx: Context<'_>) -> Result<(), Failure> {
         let lane = self.shape.offers[number].stream.map_or(Lane::Alone(number), Lane::Stream);
         let run = self.begin(Flow::Commands, lane, &cx);
-        let due = self.journal.with(|notes| notes.due.get(&number).copied());
-        if due.is_some_and(|due| Instant::now() < due) {
+        let (due, set_forward) =
+            self.journal.with(|notes| (notes.due.get(&number).copied(), notes.set_forward));
+        // By the store's clock, which may have been set forward meanwhile.
+        if due.is_some_and(|(sent, due)| Instant::now() < due && set_forward.is_none_or(|at| at < sent)) {
             self.journal.violation(format!("offer {number} was handled before its time"));
         }
         let result = self.follow_plan(number, &mut cx, &run).await;
@@ -204,18 +300,39 @@ impl Hand {
         }
         if let Some((child, due_in)) = plan.sends {
             let of = &self.shape.offers[child];
-            let work = Work {
-                stream: of.stream.unwrap_or_default(),
-                number: child,
-                padding: "c".repeat(of.plan.bytes),
-            };
-            match due_in {
-                Some(millis) => cx.send_in(Duration::from_millis(millis), &work)?,
-                None => cx.send(&work)?,
-            };
+            let (stream, number) = (of.stream.unwrap_or_default(), child);
+            let padding = "c".repeat(of.plan.bytes);
+            let options = EmitOptions { due_in: due_in.map(Duration::from_millis), ..EmitOptions::default() };
+            if of.is_novel {
+                cx.send_with(&Novel { stream, number, padding }, options)?;
+            } else {
+                cx.send_with(&Work { stream, number, padding }, options)?;
+            }
         }
-        cx.publish(&Noted { stream: stream_of(number, offer), number, padding: "n".repeat(plan.bytes) })?;
+        let stream = stream_of(number, offer);
+        let follows = self.follow_up(plan.expects, stream, cx).await?;
+        run.goes_on();
+        cx.publish(&Noted { stream, number, padding: "n".repeat(plan.bytes), follows })?;
         Ok(())
+    }
+
+    /// Lets the unit depend on the stream being where it is now, where that is planned.
+    async fn follow_up(
+        &self,
+        expects: bool,
+        stream: u64,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<u64>, Failure> {
+        if !expects {
+            return Ok(None);
+        }
+        let id = stream.stream_id();
+        let mut page = Page::default();
+        self.reader.history(id, Version(0), usize::MAX, &mut page).await?;
+        let version = page.iter().last().and_then(|event| event.version).unwrap_or_default();
+        give_way().await;
+        cx.expect_version(id, version)?;
+        Ok(Some(version.0))
     }
 
     /// Counts an event, and looks whether it follows the one before it.

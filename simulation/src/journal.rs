@@ -32,8 +32,12 @@ pub(crate) struct Notes {
     pub(crate) requeued: BTreeSet<usize>,
     /// Lanes in which such an offer was handled once more.
     pub(crate) replayed: BTreeSet<(Flow, Lane)>,
-    /// Before when a scheduled offer must not be handled.
-    pub(crate) due: BTreeMap<usize, Instant>,
+    /// When an offer was scheduled, and before when it must not be handled.
+    pub(crate) due: BTreeMap<usize, (Instant, Instant)>,
+    /// When the store's clock was set forward last.
+    pub(crate) set_forward: Option<Instant>,
+    /// What somebody wanted to discard of what the strict subscription had rejected, and whether the store has said it did.
+    pub(crate) discarded: BTreeMap<MessageId, (u64, bool)>,
     /// Nothing goes wrong any more.
     pub(crate) is_calm: bool,
     pub(crate) violations: Vec<String>,
@@ -47,6 +51,7 @@ pub(crate) struct Notes {
 pub(crate) enum Flow {
     Commands,
     Totals,
+    Strict,
 }
 
 /// What is handled in order.
@@ -118,6 +123,14 @@ impl Journal {
     pub(crate) fn fate(&self, offer: usize, fate: Fate) {
         self.line(|| format!("offer {offer}: {fate:?}"));
         self.with(|notes| notes.fates[offer] = fate);
+    }
+
+    /// How much of a stream somebody wanted to discard, and how much the store has said it did.
+    pub(crate) fn discarded_of(&self, stream: u64) -> (u64, u64) {
+        self.with(|notes| {
+            let of = notes.discarded.values().filter(|(of, _)| *of == stream);
+            of.fold((0, 0), |(wanted, done), (_, is_done)| (wanted + 1, done + u64::from(*is_done)))
+        })
     }
 
     /// A line for whoever reads the run.

@@ -12,11 +12,13 @@
 //! seed is one interleaving, exactly, and [`Report::trace`] says whether two runs were the same.
 //!
 //! A seed stands for a `Shape`: a service and options (few partitions, small windows, batches and rings among them), messages
-//! with a plan for their handlers (sleep, fail, panic, overrun their deadline, send more, meet others at a shared counter),
-//! producers (single sends, publishers, groups, keys, schedules), and mishaps (crashes, pauses beyond the time to live,
-//! leaves, joins). Every process reaches the one `MemoryDatabase` through a `Station`: latency, a
-//! [`Faulty`](whizbang_storage_conformance::Faulty) that fails before the call, loses answers, delays and repeats old batches,
-//! and a reading side that fails at times. A crash drops a process's futures where they stand.
+//! with a plan for their handlers (sleep, fail, panic, overrun their deadline, send more, meet others at a shared counter,
+//! expect a stream where they saw it, be rejected by a subscription that halts), producers (single sends, publishers, groups,
+//! keys, schedules), engines of an older version that lacks a message type, and mishaps (crashes, pauses beyond the time to
+//! live, leaves, joins, a paused subscription, dead letters requeued and discarded, the store's clock set an hour forward or
+//! five seconds back). Every process reaches the one `MemoryDatabase` through a `Station`: latency, a
+//! [`Faulty`](whizbang_storage_conformance::Faulty) that fails before the call, refuses batches, loses answers, delays and
+//! repeats old batches, and a reading side that fails at times. A crash drops a process's futures where they stand.
 //!
 //! Then it is calm. Everything must come to rest within a minute of the run's clock, and this must hold:
 //!
@@ -25,7 +27,8 @@
 //! | one owner per partition, epochs only grow, nobody is evicted within its time to live | `watch` |
 //! | one handler of a stream at a time, except by who was taken for dead and does not know | `app` |
 //! | an attempt is counted for a failure, a cancellation or a death, and once | `journal` |
-//! | nothing scheduled is handled before its time | `app` |
+//! | nothing scheduled is handled before its time, by the store's clock | `app` |
+//! | a subscription that halts at a dead event passes it only when it is requeued or discarded | `app` |
 //!
 //! | when it is over | |
 //! |---|---|
@@ -33,6 +36,8 @@
 //! | nobody has less than its share of the partitions; an idle group makes no call but heartbeats and evicts nobody | `script` |
 //! | who was told to stop has ended, tasks and all | `script` |
 //! | what was acknowledged is handled once or dead for a reason; what was refused does not exist; a group is whole; of a key there is one | `verdict` |
+//! | what is of a type that some instances lack is handled all the same | `verdict` |
+//! | an event that was to follow a version of its stream follows it | `verdict` |
 //! | streams and their projections are in order and complete; shared counters lost no update | `verdict` |
 //!
 //! # A seed that fails
@@ -50,12 +55,15 @@
 //! # What it does not see
 //!
 //! Threads: what the rings, the doorbell and the horizon do between two cores is the model checker's (`loom-tests`). Other
-//! stores than the one in memory: they are compared with it (`storage-conformance`). Messages of unknown types, operations
-//! (`requeue`, `pause`), `invoke`, and an engine without a group are not drawn yet.
+//! stores than the one in memory: they are compared with it (`storage-conformance`). A group that has no engine at all for
+//! long, several groups, and what expires in days (retention of keys and events, the death of what nobody knows) are not drawn.
+//! An event that was to follow a version is not judged where it became an arrival: its version is only given when it is moved.
 #![forbid(unsafe_code)]
 
 mod app;
+mod clock;
 mod journal;
+mod node;
 pub mod planted;
 mod scheduler;
 mod script;
@@ -66,8 +74,9 @@ mod watch;
 
 use std::sync::Arc;
 
-use whizbang_storage::{Clock, MemoryDatabase, Timestamp, WorkStore};
+use whizbang_storage::{MemoryDatabase, WorkStore};
 
+use clock::RunClock;
 use journal::Journal;
 use planted::Defect;
 use scheduler::{Scheduler, Stuck};
@@ -135,8 +144,8 @@ async fn one_run(seed: u64, setting: Setting) -> Report {
     let journal = Journal::new(shape.offers.len(), setting.is_verbose);
     journal.line(|| format!("{shape:#?}"));
     let watch = Watch::new(journal.clone(), shape.service.time_to_live);
-    let clock = RunClock { began: tokio::time::Instant::now() };
-    let database = MemoryDatabase::with_clock(Arc::new(clock));
+    let clock = RunClock::new(setting.planted);
+    let database = MemoryDatabase::with_clock(Arc::new(clock.clone()));
     let scheduler = Scheduler::new(seed, shape.habits);
     let run = script::Run::new(
         scheduler.clone(),
@@ -144,6 +153,7 @@ async fn one_run(seed: u64, setting: Setting) -> Report {
         journal.clone(),
         watch.clone(),
         database.clone(),
+        clock,
         seed,
     );
     match scheduler.run(run.script(), STEPS_MAX).await {
@@ -153,7 +163,7 @@ async fn one_run(seed: u64, setting: Setting) -> Report {
     }
     let reader = database.open(shape.service.clone()).expect("it was opened like this before").reader();
     if !journal.has_violations() {
-        verdict::judge(&shape, &journal, &reader).await;
+        verdict::judge(&shape, &journal, &watch, &reader).await;
     }
     scheduler.mark(watch.calls());
     journal.with(|notes| Report {
@@ -167,15 +177,4 @@ async fn one_run(seed: u64, setting: Setting) -> Report {
         evictions: notes.evictions,
         lines: notes.lines.take().unwrap_or_default(),
     })
-}
-
-/// The store's clock: that of the run.
-struct RunClock {
-    began: tokio::time::Instant,
-}
-
-impl Clock for RunClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1_700_000_000_000_000).after(self.began.elapsed())
-    }
 }

@@ -4,12 +4,15 @@
 //! change, in a wrapper, what it is asked or what it answers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use whizbang_storage::{
-    Abilities, Answer, AppendAnswer, Hint, InstanceId, LaneState, ReadAnswer, Service, SettledAnswer,
+    Abilities, Answer, AppendAnswer, Hint, InstanceId, LaneState, OnDead, ReadAnswer, Service, SettledAnswer,
     StoreError, StoreReader, StreamId, UnitAnswer, WorkBatch, WorkStore,
 };
-use whizbang_storage_conformance::{OwnedBatch, OwnedMembership, OwnedSettle};
+use whizbang_storage_conformance::{OwnedBatch, OwnedMembership, OwnedOperation, OwnedSettle};
+
+use crate::clock::RunClock;
 
 /// A defect and what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,10 @@ defects! {
     "releases-at-once": "a partition is given back while handlers run in it",
     "keeps-a-rebirth-to-itself": "workers are not told that their instance was evicted",
     "keeps-what-was-given-away": "workers are not told that a partition is somebody else's",
+    "drops-what-was-refused": "a batch that the store has refused counts as answered",
+    "takes-the-unknown-for-done": "a message of a type that the instance does not know is settled as if it was handled",
+    "forgets-what-was-expected": "what a unit expects of a stream is not sent with it",
+    "runs-past-the-dead": "what follows a dead message of its lane and was handed out with it is handled",
     "reads-on-at-the-head": "after a read the flow goes on at the head, not where the read ended",
     "spins-at-a-full-window": "a read that found nothing is repeated at once",
     // These it had, until the simulation found them.
@@ -69,12 +76,19 @@ defects! {
     "store-counts-no-attempt": "a retry is not counted",
     "store-says-every-lane-is-free": "what waits behind a parked message is not marked",
     "store-asks-nobody-to-give-back": "who holds more than its share keeps it",
+    "store-counts-the-unroutable": "a message that its instance does not know counts an attempt, and comes again",
+    "store-ignores-expectations": "a unit is applied wherever the streams stand that it expects something of",
+    "store-skips-the-dead": "a stream goes on although its subscription halts at dead messages",
+    "store-discards-what-is-requeued": "a dead letter that is requeued is discarded",
+    "store-schedules-by-the-callers-clock": "a schedule is an instant of its sender's clock",
+    "store-evicts-by-the-callers-clock": "who is silent is decided by the clock of whoever calls",
     "store-drops-due-work": "the last message of the due work is marked as handed out and not given",
 }
 
 /// A store with the defect of this run, if it is one of the store.
 pub(crate) struct Wrong<S> {
     inner: S,
+    clock: RunClock,
     defect: &'static str,
     random: fastrand::Rng,
     /// Of each instance: its last number that was answered, and the number under which that went on.
@@ -82,11 +96,11 @@ pub(crate) struct Wrong<S> {
 }
 
 impl<S> Wrong<S> {
-    pub(crate) fn new(inner: S, seed: u64, planted: Option<Defect>) -> Self {
+    pub(crate) fn new(inner: S, clock: RunClock, seed: u64, planted: Option<Defect>) -> Self {
         let defect = planted.map_or("", |defect| defect.name);
         let defect = if defect.starts_with("store-") { defect } else { "" };
         let random = fastrand::Rng::with_seed(seed);
-        Self { inner, defect, random, numbers: BTreeMap::new() }
+        Self { inner, clock, defect, random, numbers: BTreeMap::new() }
     }
 }
 
@@ -117,6 +131,35 @@ impl<S: WorkStore> Wrong<S> {
                     let stored =
                         self.inner.reader().projection(&projection.perspective, &projection.key).await;
                     projection.based_on = stored.ok().flatten().map(|stored| stored.revision);
+                }
+            }
+            "store-counts-the-unroutable" => {
+                let unroutable = units.iter_mut().filter(|unit| unit.settle == OwnedSettle::Unroutable);
+                let (after, error) = (Duration::from_millis(5), "nobody knows it".to_owned());
+                unroutable.for_each(|unit| {
+                    unit.settle = OwnedSettle::Retry { after, error: error.clone() };
+                });
+            }
+            "store-ignores-expectations" => units.iter_mut().for_each(|unit| unit.expects.clear()),
+            "store-skips-the-dead" => {
+                if let Some(OwnedMembership::Join { subscriptions, .. }) = &mut batch.membership {
+                    subscriptions.iter_mut().for_each(|of| of.on_dead = OnDead::Skip);
+                }
+            }
+            "store-discards-what-is-requeued" => {
+                for operation in &mut batch.operations {
+                    if let OwnedOperation::Requeue(key) = operation {
+                        *operation = OwnedOperation::Discard(*key);
+                    }
+                }
+            }
+            "store-schedules-by-the-callers-clock" => {
+                let ahead = self.clock.ahead();
+                for due_in in
+                    units.iter_mut().flat_map(|unit| &mut unit.emits).filter_map(|m| m.due_in.as_mut())
+                {
+                    let by = Duration::from_micros(ahead.unsigned_abs());
+                    *due_in = if ahead < 0 { *due_in + by } else { due_in.saturating_sub(by) };
                 }
             }
             "store-skips-nothing" => {

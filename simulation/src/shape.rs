@@ -25,6 +25,8 @@ pub(crate) struct Shape {
     pub(crate) engines: usize,
     /// Whether one more is there that joins no group: it only publishes.
     pub(crate) has_outsider: bool,
+    /// Whether some engines are of an older version of the service, which lacks a message type.
+    pub(crate) has_old_ones: bool,
     pub(crate) offers: Vec<Offer>,
     /// What each producer does, in its order.
     pub(crate) producers: Vec<Vec<Deed>>,
@@ -49,6 +51,8 @@ pub(crate) struct Offer {
     pub(crate) parent: Option<usize>,
     /// It is invoked where it is sent, and never stored itself.
     pub(crate) is_invoked: bool,
+    /// It is of the type that engines of the old version do not know.
+    pub(crate) is_novel: bool,
 }
 
 /// What the handler of a message does.
@@ -67,6 +71,10 @@ pub(crate) struct Plan {
     pub(crate) sends: Option<(usize, Option<u64>)>,
     /// How often the handler of the event it publishes fails.
     pub(crate) event_fails: u32,
+    /// Its event stands where its stream was when the handler looked, or the handler runs again.
+    pub(crate) expects: bool,
+    /// The event is rejected by the strict subscription, which then stands still in its stream.
+    pub(crate) event_dies: bool,
     /// Bytes of its payload and of its event's.
     pub(crate) bytes: usize,
 }
@@ -114,11 +122,23 @@ pub(crate) enum What {
     Pause(usize, u64),
     /// Stops in good order, with so many milliseconds for what runs.
     Leave(usize, u64),
-    Join,
+    Join(Edition),
     /// The perspective stands still for so many milliseconds.
     Hold(usize, u64),
     /// Somebody asks for all dead letters to be tried once more.
     Requeue(usize),
+    /// Somebody gives up what the strict subscription has rejected.
+    Discard(usize),
+    /// The store's clock is set so many milliseconds forward or back.
+    Jump(i64),
+}
+
+/// The version of the service that an engine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edition {
+    New,
+    /// It lacks a message type.
+    Old,
 }
 
 /// Attempts after which a message of [`app`](crate::app) is a dead letter.
@@ -154,7 +174,11 @@ impl Shape {
             partitions: of(r, &[1, 2, 4, 8]),
             time_to_live: ttl,
             window: of(r, &[4, 32, 4_096, 4_096]),
-            limits: Limits { batch_messages_max: of(r, &[16, 65_536, 65_536]), ..Limits::default() },
+            limits: Limits {
+                batch_messages_max: of(r, &[4, 16, 65_536, 65_536]),
+                batch_bytes_max: of(r, &[32 << 10, 64 << 20, 64 << 20]),
+                ..Limits::default()
+            },
             ..Service::default()
         };
         let options = Options {
@@ -181,6 +205,7 @@ impl Shape {
         let odds = if is_faulty {
             Odds {
                 before: of(r, &[0, 20, 150]),
+                not_applied: of(r, &[0, 20, 150]),
                 answer_lost: of(r, &[0, 20, 150]),
                 repeat_old: of(r, &[0, 20, 100]),
                 delay: of(r, &[0, 10, 50]),
@@ -201,6 +226,7 @@ impl Shape {
             hints: r.u32(0..4) > 0,
             engines: of(r, &[1, 2, 2, 3]),
             has_outsider: r.u32(0..4) == 0,
+            has_old_ones: r.u32(0..4) == 0,
             offers: Vec::new(),
             producers: Vec::new(),
             mishaps: Vec::new(),
@@ -216,7 +242,14 @@ impl Shape {
     fn draw_work(&mut self, r: &mut fastrand::Rng, messages: usize, is_heavy: bool) {
         let streams = of(r, &[1, 3, 12]);
         let trouble = of(r, &[0, 60, 250]);
-        let counters = of(r, &[1, COUNTERS]);
+        let drawing = Drawing {
+            trouble,
+            counters: of(r, &[1, COUNTERS]),
+            is_heavy,
+            expects: of(r, &[0, 0, 300]),
+            event_dies: of(r, &[0, 0, 60]),
+        };
+        let novel = if self.has_old_ones { 400 } else { 0 };
         let keys = r.u32(1..6);
         let pace = of(r, &[0, 5, 40]);
         let producers = r.usize(1..=4);
@@ -226,10 +259,14 @@ impl Shape {
             if pace > 0 && r.u32(0..3) == 0 {
                 self.producers[producer].push(Deed::Wait(r.u64(0..=pace)));
             }
-            let draw = |r: &mut fastrand::Rng| plan(r, trouble, counters, is_heavy);
+            let draw = |r: &mut fastrand::Rng| plan(r, drawing);
             let stream = |r: &mut fastrand::Rng| Some(r.u64(0..streams));
             let deed = match r.u32(0..22) {
-                0..4 => Deed::Send(self.offer(draw(r), stream(r), Some(producer))),
+                0..4 => {
+                    let offer = self.offer(draw(r), stream(r), Some(producer));
+                    self.offers[offer].is_novel = r.u32(0..1_000) < novel;
+                    Deed::Send(offer)
+                }
                 4..6 => Deed::Send(self.offer(draw(r), None, None)),
                 6..8 => {
                     let offer = self.offer(draw(r), stream(r), None);
@@ -266,6 +303,7 @@ impl Shape {
                     let parent = self.offer(draw(r), stream(r), Some(producer));
                     let child = self.offer(draw(r), stream(r), None);
                     self.offers[child].parent = Some(parent);
+                    self.offers[child].is_novel = r.u32(0..1_000) < novel;
                     let due_in = r.bool().then(|| r.u64(0..300));
                     self.offers[parent].plan.sends = Some((child, due_in));
                     Deed::Send(parent)
@@ -284,6 +322,7 @@ impl Shape {
             group: None,
             parent: None,
             is_invoked: false,
+            is_novel: false,
         });
         self.offers.len() - 1
     }
@@ -291,13 +330,17 @@ impl Shape {
     fn draw_mishaps(&mut self, r: &mut fastrand::Rng, mishaps_max: usize, ttl: u64) {
         for _ in 0..r.usize(0..=mishaps_max) {
             let which = r.usize(0..8);
-            let what = match r.u32(0..12) {
+            let what = match r.u32(0..15) {
                 0..3 => What::Crash(which),
                 3..6 => What::Pause(which, of(r, &[ttl / 3, ttl + 50, 3 * ttl])),
                 6..8 => What::Leave(which, of(r, &[0, 30, 1_000])),
                 8 => What::Hold(which, of(r, &[1, 100, 600])),
                 9 => What::Requeue(which),
-                _ => What::Join,
+                10 => What::Discard(which),
+                11 => What::Jump(3_600_000),
+                12 => What::Jump(-5_000),
+                _ if self.has_old_ones && r.bool() => What::Join(Edition::Old),
+                _ => What::Join(Edition::New),
             };
             self.mishaps.push(Mishap { at: r.u64(0..4 * ttl), what });
         }
@@ -305,7 +348,18 @@ impl Shape {
     }
 }
 
-fn plan(r: &mut fastrand::Rng, trouble: u32, counters: u8, is_heavy: bool) -> Plan {
+/// How plans are drawn in a run; of a thousand messages, how many have this or that.
+#[derive(Debug, Clone, Copy)]
+struct Drawing {
+    trouble: u32,
+    counters: u8,
+    is_heavy: bool,
+    expects: u32,
+    event_dies: u32,
+}
+
+fn plan(r: &mut fastrand::Rng, drawing: Drawing) -> Plan {
+    let Drawing { trouble, counters, is_heavy, expects, event_dies } = drawing;
     let mut plan = Plan::default();
     if r.u32(0..4) == 0 {
         plan.sleeps = (0..r.usize(1..3)).map(|_| of(r, &[0, 1, 10, 80])).collect();
@@ -329,6 +383,8 @@ fn plan(r: &mut fastrand::Rng, trouble: u32, counters: u8, is_heavy: bool) -> Pl
         plan.event_fails = r.u32(1..3);
     }
     plan.counter = (r.u32(0..3) == 0).then(|| r.u8(0..counters));
+    plan.expects = r.u32(0..1_000) < expects;
+    plan.event_dies = r.u32(0..1_000) < event_dies;
     plan.bytes = if is_heavy { r.usize(0..6_000) } else { r.usize(0..40) };
     plan
 }

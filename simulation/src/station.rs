@@ -14,6 +14,7 @@ use whizbang_storage::{
 };
 use whizbang_storage_conformance::{Faults, Faulty};
 
+use crate::clock::RunClock;
 use crate::planted::Wrong;
 use crate::scheduler::give_way;
 use crate::shape::Shape;
@@ -84,10 +85,18 @@ impl Station {
         seed: u64,
         shape: &Shape,
         watch: Watch,
+        clock: RunClock,
     ) -> (Self, Faults, Network) {
         let network = Network::new(seed ^ 1, shape);
+        // Every other process is ahead of its neighbours, by less than what is a silence of all.
+        let ahead = (process % 2) as i64 * shape.service.time_to_live.as_micros() as i64 * 9 / 20;
         let inner = Faulty::seeded(
-            Wrong::new(Watched { inner: store, process, watch }, seed, shape.planted),
+            Wrong::new(
+                Watched { inner: store, process, watch, clock: clock.clone(), ahead },
+                clock,
+                seed,
+                shape.planted,
+            ),
             seed,
             shape.odds,
         );
@@ -134,6 +143,9 @@ pub(crate) struct Watched {
     inner: MemoryStore,
     process: usize,
     watch: Watch,
+    clock: RunClock,
+    /// Microseconds by which the process's own clock is ahead.
+    ahead: i64,
 }
 
 impl WorkStore for Watched {
@@ -144,6 +156,7 @@ impl WorkStore for Watched {
         batch: &WorkBatch<'_>,
         answer: &mut Answer,
     ) -> Result<(), StoreError> {
+        self.clock.called_by(self.ahead);
         let done = self.inner.process_work_batch(batch, answer).await;
         self.watch.answered(self.process, batch, answer, &done);
         done

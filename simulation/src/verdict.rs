@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use whizbang::{DeadLetter, DeadReason, Projection, StreamId, StreamKey, Version};
 use whizbang_storage::{Page, StoreReader};
 
-use crate::app::{Counter, Loose, Noted, Totals, Work, stream_of};
+use crate::app::{Counter, Loose, Noted, Novel, StrictTotals, Totals, Work, stream_of};
 use crate::journal::{Fate, Flow, Journal};
 use crate::shape::{ATTEMPTS_MAX, COUNTERS, Shape};
+use crate::watch::Watch;
 
 /// Compares what the store holds with what was planned and acknowledged.
-pub(crate) async fn judge(shape: &Shape, journal: &Journal, reader: &impl StoreReader) {
-    let verdict = Verdict { shape, journal };
+pub(crate) async fn judge(shape: &Shape, journal: &Journal, watch: &Watch, reader: &impl StoreReader) {
+    let verdict = Verdict { shape, journal, watch };
     let done = verdict.histories(reader).await;
     let dead = verdict.dead_letters(reader).await;
     verdict.nothing_is_lost(&done, &dead);
@@ -24,6 +25,7 @@ pub(crate) async fn judge(shape: &Shape, journal: &Journal, reader: &impl StoreR
 pub(crate) fn number_of(type_name: &str, payload: &[u8]) -> Option<usize> {
     match type_name {
         "simulation.work" => serde_json::from_slice::<Work>(payload).map(|work| work.number).ok(),
+        "simulation.novel" => serde_json::from_slice::<Novel>(payload).map(|novel| novel.number).ok(),
         "simulation.loose" => serde_json::from_slice::<Loose>(payload).map(|loose| loose.number).ok(),
         _ => None,
     }
@@ -35,6 +37,7 @@ type Done = BTreeMap<usize, (u64, u64)>;
 struct Verdict<'v> {
     shape: &'v Shape,
     journal: &'v Journal,
+    watch: &'v Watch,
 }
 
 impl Verdict<'_> {
@@ -54,6 +57,14 @@ impl Verdict<'_> {
             for event in page.iter() {
                 let noted: Noted = serde_json::from_slice(event.payload).expect("it was written as JSON");
                 let version = event.version.map_or(0, |version| version.0);
+                // What had to take a way round got its version later than it was looked at.
+                let is_behind = noted.follows.is_some_and(|follows| version != follows + 1);
+                if is_behind && !self.watch.has_arrived(event.id) {
+                    self.violation(format!(
+                        "offer {} was to follow version {:?} of stream {stream}, and is {version}",
+                        noted.number, noted.follows
+                    ));
+                }
                 if let Some((of, before)) = done.insert(noted.number, (stream, version)) {
                     self.violation(format!(
                         "offer {} has two effects: {before} and {version} of stream {of}",
@@ -62,6 +73,7 @@ impl Verdict<'_> {
                 }
             }
             self.totals(reader, id, stream, page.len() as u64).await;
+            self.strict_totals(reader, id, stream, page.len() as u64).await;
         }
         done
     }
@@ -78,6 +90,24 @@ impl Verdict<'_> {
             self.violation(format!(
                 "stream {stream} has {events} events; {} were counted, up to {}",
                 totals.count, totals.version
+            ));
+        }
+    }
+
+    async fn strict_totals(&self, reader: &impl StoreReader, id: StreamId, stream: u64, events: u64) {
+        let found = reader.projection(StrictTotals::NAME, &id.to_bytes()).await.expect("memory can be read");
+        let totals: StrictTotals = found.map_or_else(StrictTotals::default, |found| {
+            serde_json::from_slice(&found.state).expect("it was written as JSON")
+        });
+        if let Some(broken) = totals.broken {
+            self.violation(format!("stream {stream} was counted out of order by the strict: {broken}"));
+        }
+        let (wanted, done) = self.journal.discarded_of(stream);
+        let missing = events - totals.count.min(events);
+        if totals.count > events || missing < done || missing > wanted {
+            self.violation(format!(
+                "stream {stream} has {events} events; the strict counted {}, {done} to {wanted} were discarded",
+                totals.count
             ));
         }
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use whizbang_storage::{Abilities, Answer, Hint, Service, StoreError, WorkBatch, WorkStore};
+use whizbang_storage::{Abilities, Answer, Hint, NotApplied, Service, StoreError, WorkBatch, WorkStore};
 
 use crate::OwnedBatch;
 
@@ -15,6 +15,8 @@ pub enum Fault {
     None,
     /// It fails before anything is written; the caller cannot know.
     Before,
+    /// It is refused as a whole ([`NotApplied::Failed`]): nothing is written, and the caller knows.
+    NotApplied,
     /// It is committed, and the answer is lost; the caller cannot know.
     AnswerLost,
     /// It goes through after so long (by tokio's clock).
@@ -28,6 +30,8 @@ pub enum Fault {
 pub struct Odds {
     /// For [`Fault::Before`].
     pub before: u32,
+    /// For [`Fault::NotApplied`].
+    pub not_applied: u32,
     /// For [`Fault::AnswerLost`].
     pub answer_lost: u32,
     /// For [`Fault::RepeatOld`], 1 to 8 calls ago.
@@ -161,6 +165,7 @@ impl State {
         let mut drawn = random.u32(0..1_000);
         for (odds, fault) in [
             (odds.before, Fault::Before),
+            (odds.not_applied, Fault::NotApplied),
             (odds.answer_lost, Fault::AnswerLost),
             (odds.repeat_old, Fault::RepeatOld(random.usize(1..=8))),
             (odds.delay, Fault::Delay(odds.delay_max.mul_f64(random.f64()))),
@@ -187,6 +192,10 @@ impl<S: WorkStore> WorkStore for Faulty<S> {
             Fault::Before => {
                 answer.clear();
                 return Err(lost("the call never reached the store"));
+            }
+            Fault::NotApplied => {
+                answer.clear();
+                return Err(NotApplied::Failed("injected fault: the store refuses the batch".into()).into());
             }
             Fault::Delay(time) => tokio::time::sleep(time).await,
             Fault::RepeatOld(ago) => {

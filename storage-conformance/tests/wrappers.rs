@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use whizbang_storage::{MemoryStore, Service, StoreError, WorkBatch};
+use whizbang_storage::{MemoryStore, NotApplied, Service, StoreError, WorkBatch};
 use whizbang_storage_conformance::{
     Fault, Faulty, Member, Message, Odds, OwnedBatch, Recorded, internal, numbers, sender, stored,
     subscription,
@@ -95,6 +95,21 @@ fn faults_are_drawn_the_same_for_the_same_seed() {
     };
     assert_eq!(play(7), play(7));
     assert_ne!(play(7), play(8));
+}
+
+#[test]
+fn a_refused_batch_writes_nothing_and_leaves_its_number_free() {
+    internal::run(async {
+        let mut member = Member::new(Faulty::new(store()), sender(1));
+        member.join(Some("group"), &[subscription("all")], &[]).await;
+        member.store.faults().next(Fault::NotApplied);
+        let (first, second) = (Message::command(1), Message::command(2));
+        let (appends, others) = ([first.append()], [second.append()]);
+        let refused = member.send(WorkBatch { appends: &appends, ..member.batch() }).await;
+        assert!(matches!(refused, Err(StoreError::NotApplied(NotApplied::Failed(_)))), "{refused:?}");
+        member.ok(WorkBatch { appends: &others, ..member.batch() }).await;
+        assert_eq!(numbers(&member.read(0, 0).await), [2]);
+    });
 }
 
 #[test]

@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use whizbang::simulation::{Gauges, Part};
-use whizbang::{Engine, Stopped};
-use whizbang_storage::{MemoryDatabase, StoreReader};
+use whizbang::{DeadReason, Engine, Stopped};
+use whizbang_storage::{MemoryDatabase, StoreReader, WorkStore};
 use whizbang_storage_conformance::Faults;
 
-use crate::app::{App, Hand};
+use crate::app::{App, Hand, Noted, OldApp};
+use crate::clock::RunClock;
 use crate::journal::{Fate, Journal};
+use crate::node::Node;
 use crate::scheduler::{ProcessId, Scheduler};
-use crate::shape::{Shape, What};
+use crate::shape::{Edition, Shape, What};
 use crate::station::{Network, Station};
 use crate::verdict::number_of;
 use crate::watch::Watch;
@@ -30,6 +32,7 @@ pub(crate) struct Run {
     pub(crate) journal: Journal,
     pub(crate) watch: Watch,
     pub(crate) database: MemoryDatabase,
+    pub(crate) clock: RunClock,
     pub(crate) seed: u64,
     processes: Rc<RefCell<Vec<Process>>>,
 }
@@ -39,7 +42,8 @@ struct Process {
     id: ProcessId,
     state: Life,
     role: Role,
-    engine: Option<Engine<App>>,
+    edition: Edition,
+    engine: Option<Node>,
     gauges: Gauges,
     faults: Vec<Faults>,
     networks: Vec<Network>,
@@ -52,6 +56,13 @@ enum Role {
     Member,
     /// It only publishes.
     Outsider,
+}
+
+/// What becomes of an event that the strict subscription has rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Care {
+    Requeue,
+    Discard,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,18 +79,22 @@ impl Run {
         journal: Journal,
         watch: Watch,
         database: MemoryDatabase,
+        clock: RunClock,
         seed: u64,
     ) -> Self {
-        Self { scheduler, shape, journal, watch, database, seed, processes: Rc::default() }
+        Self { scheduler, shape, journal, watch, database, clock, seed, processes: Rc::default() }
     }
 
     /// The whole run; what was noticed stands in the journal.
     pub(crate) async fn script(self) {
         for _ in 0..self.shape.engines {
-            self.start(Role::Member);
+            self.start(Role::Member, Edition::New);
         }
         if self.shape.has_outsider {
-            self.start(Role::Outsider);
+            self.start(Role::Outsider, Edition::New);
+        }
+        if self.shape.has_old_ones {
+            self.start(Role::Member, Edition::Old);
         }
         for number in 0..self.shape.producers.len() {
             self.clone().assign(number);
@@ -103,13 +118,14 @@ impl Run {
     }
 
     /// Starts an engine in a process of its own.
-    fn start(&self, role: Role) {
+    fn start(&self, role: Role, edition: Edition) {
         let id = self.scheduler.process();
         let place = self.processes.borrow().len();
         self.processes.borrow_mut().push(Process {
             id,
             state: Life::Runs,
             role,
+            edition,
             engine: None,
             gauges: Gauges::default(),
             faults: Vec::new(),
@@ -134,13 +150,15 @@ impl Run {
                 return true;
             }
         };
-        let (id, gauges, role, seed) = {
+        let (id, gauges, role, edition, seed) = {
             let processes = self.processes.borrow();
             let process = &processes[place];
             let seed = self.seed ^ ((place as u64 + 1) << 32) ^ ((process.faults.len() as u64) << 48);
-            (process.id, process.gauges.clone(), process.role, seed)
+            (process.id, process.gauges.clone(), process.role, process.edition, seed)
         };
-        let (station, faults, network) = Station::new(store, place, seed, &self.shape, self.watch.clone());
+        let reader = store.reader();
+        let (station, faults, network) =
+            Station::new(store, place, seed, &self.shape, self.watch.clone(), self.clock.clone());
         {
             let mut processes = self.processes.borrow_mut();
             let process = &mut processes[place];
@@ -156,12 +174,12 @@ impl Run {
             shape: Arc::clone(&self.shape),
             journal: self.journal.clone(),
             watch: self.watch.clone(),
+            reader,
         };
         let mut options = self.shape.options.clone();
         if role == Role::Outsider {
             options.group = None;
         }
-        let builder = Engine::builder(App::of(hand)).storage(station).options(options);
         let scheduler = self.scheduler.clone();
         let mut spawn = move |part, future| {
             let name = match part {
@@ -171,7 +189,17 @@ impl Run {
             };
             scheduler.spawn_boxed(id, name, future);
         };
-        match builder.start_in(&mut spawn, &gauges).await {
+        let started = match edition {
+            Edition::New => {
+                let builder = Engine::builder(App::of(hand)).storage(station).options(options);
+                builder.start_in(&mut spawn, &gauges).await.map(Node::New)
+            }
+            Edition::Old => {
+                let builder = Engine::builder(OldApp::of(hand)).storage(station).options(options);
+                builder.start_in(&mut spawn, &gauges).await.map(Node::Old)
+            }
+        };
+        match started {
             Ok(engine) => {
                 self.journal.line(|| format!("process {place}: runs"));
                 self.processes.borrow_mut()[place].engine = Some(engine);
@@ -196,18 +224,29 @@ impl Run {
         (!running.is_empty()).then(|| running[which % running.len()])
     }
 
-    /// Somebody has to be there who handles things.
+    /// Somebody has to be there who handles things, all of them.
     fn keep_one(&self) {
-        let is_there =
-            self.processes.borrow().iter().any(|of| of.state == Life::Runs && of.role == Role::Member);
+        let is_there = self
+            .processes
+            .borrow()
+            .iter()
+            .any(|of| of.state == Life::Runs && of.role == Role::Member && of.edition == Edition::New);
         if !is_there {
-            self.start(Role::Member);
+            self.start(Role::Member, Edition::New);
         }
     }
 
     fn strike(&self, what: What) {
         match what {
-            What::Join => self.start(Role::Member),
+            What::Join(edition) => self.start(Role::Member, edition),
+            What::Jump(millis) => {
+                self.journal.line(|| format!("the store's clock is set by {millis} ms"));
+                self.clock.jump(millis);
+                if millis > 0 {
+                    self.journal.with(|notes| notes.set_forward = Some(Instant::now()));
+                }
+            }
+            What::Discard(which) => self.look_after_the_strict(which, Care::Discard),
             What::Hold(which, millis) => self.by_one_of(which, async move |run, engine| {
                 run.journal.line(|| "the perspective is paused".to_owned());
                 if engine.pause("totals").await.is_ok() {
@@ -255,9 +294,38 @@ impl Run {
         }
     }
 
+    /// Sees to what the strict subscription has rejected: it stands still behind that.
+    fn look_after_the_strict(&self, which: usize, care: Care) {
+        self.by_one_of(which, async move |run, engine| {
+            for letter in run.reader().dead_letters(None, usize::MAX).await.expect("memory can be read") {
+                if letter.subscription != "strict" {
+                    continue;
+                }
+                if letter.reason != DeadReason::Rejected {
+                    run.journal.violation(format!("an event is dead without a reason: {letter:?}"));
+                }
+                run.journal.line(|| format!("event {} is looked after: {care:?}", letter.message));
+                if care == Care::Requeue {
+                    let _ = engine.requeue(letter.key).await;
+                    continue;
+                }
+                let noted: Noted = serde_json::from_slice(&letter.payload).expect("it was written as JSON");
+                let note = |is_done| {
+                    run.journal.with(|notes| {
+                        let (_, done) =
+                            notes.discarded.entry(letter.message).or_insert((noted.stream, false));
+                        *done |= is_done;
+                    });
+                };
+                note(false);
+                note(engine.discard(letter.key).await.is_ok());
+            }
+        });
+    }
+
     /// Lets one of the group do something on its own.
-    fn by_one_of(&self, which: usize, deed: impl AsyncFnOnce(Self, Engine<App>) + 'static) {
-        let members: Vec<(ProcessId, Engine<App>)> = {
+    fn by_one_of(&self, which: usize, deed: impl AsyncFnOnce(Self, Node) + 'static) {
+        let members: Vec<(ProcessId, Node)> = {
             let processes = self.processes.borrow();
             let members = processes.iter().filter(|of| of.state == Life::Runs && of.role == Role::Member);
             members.filter_map(|of| Some((of.id, of.engine.clone()?))).collect()
@@ -296,7 +364,7 @@ impl Run {
             run.journal.line(|| format!("process {place}: {stopped:?}"));
             run.journal.with(|notes| {
                 if stopped.all_durable {
-                    let of = engine_id(&engine);
+                    let of = engine.process();
                     for (_, number) in notes.accepted.extract_if(.., |(engine, _)| *engine == of) {
                         notes.fates[number] = Fate::Stored;
                     }
@@ -307,8 +375,4 @@ impl Run {
             run.processes.borrow_mut()[place].stopped = Some(stopped);
         });
     }
-}
-
-fn engine_id(engine: &Engine<App>) -> usize {
-    engine.dispatcher().process()
 }

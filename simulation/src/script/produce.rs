@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use whizbang::{Engine, InvokeError, Receipt, SendError};
 
-use super::{Life, Run, engine_id};
-use crate::app::{App, Direct, Loose, Work, stream_of};
+use super::{Life, Run};
+use crate::app::{App, Direct, Loose, Novel, Work, stream_of};
 use crate::journal::{Fate, Journal};
+use crate::node::Node;
 use crate::shape::Deed;
 
 impl Run {
@@ -25,7 +26,9 @@ impl Run {
                 let engine = self.processes.borrow()[place].engine.clone();
                 let is_leaving = self.processes.borrow()[place].state != Life::Runs;
                 match engine {
-                    Some(engine) => break engine,
+                    Some(Node::New(engine)) => break engine,
+                    // Producers are assigned to those that know all types.
+                    Some(Node::Old(_)) => return,
                     None if is_leaving => return,
                     None => sleep(Duration::from_millis(3)).await,
                 }
@@ -45,9 +48,14 @@ impl Run {
             Deed::Wait(millis) => sleep(Duration::from_millis(*millis)).await,
             Deed::Send(number) => {
                 self.sent(*number);
-                match self.work(*number) {
-                    Ok(work) => self.told(*number, engine.send(work).await)?,
-                    Err(loose) => self.told(*number, engine.send(loose).await)?,
+                let offer = &self.shape.offers[*number];
+                let (number, padding) = (*number, "w".repeat(offer.plan.bytes));
+                match offer.stream {
+                    None => self.told(number, engine.send(Loose { number, padding }).await)?,
+                    Some(stream) if offer.is_novel => {
+                        self.told(number, engine.send(Novel { stream, number, padding }).await)?;
+                    }
+                    Some(_) => self.told(number, engine.send(self.stream_work(number)).await)?,
                 }
             }
             Deed::Invoke(number) => {
@@ -67,8 +75,8 @@ impl Run {
             }
             Deed::SendIn(number, millis) => {
                 self.sent(*number);
-                let after = Duration::from_millis(*millis);
-                self.journal.with(|notes| notes.due.insert(*number, Instant::now() + after));
+                let (now, after) = (Instant::now(), Duration::from_millis(*millis));
+                self.journal.with(|notes| notes.due.insert(*number, (now, now + after)));
                 self.told(*number, engine.send_in(after, self.stream_work(*number)).await)?;
             }
             Deed::SendAll(numbers) => {
@@ -118,7 +126,7 @@ impl Run {
 
     /// An engine that says at its end that all is durable has stored this.
     fn accepted(&self, engine: &Engine<App>, number: usize) {
-        self.journal.with(|notes| notes.accepted.push((engine_id(engine), number)));
+        self.journal.with(|notes| notes.accepted.push((engine.dispatcher().process(), number)));
     }
 
     fn sent(&self, number: usize) {
@@ -136,14 +144,6 @@ impl Run {
         }
         self.journal.fate(number, fate);
         sent.is_ok().then_some(())
-    }
-
-    fn work(&self, number: usize) -> Result<Work, Loose> {
-        let offer = &self.shape.offers[number];
-        match offer.stream {
-            Some(_) => Ok(self.stream_work(number)),
-            None => Err(Loose { number, padding: "w".repeat(offer.plan.bytes) }),
-        }
     }
 
     fn stream_work(&self, number: usize) -> Work {

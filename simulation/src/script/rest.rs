@@ -7,7 +7,7 @@ use whizbang::simulation::Holding;
 use whizbang_storage::{MemoryReader, Statistics, StoreReader, WorkStore};
 use whizbang_storage_conformance::Faults;
 
-use super::{Life, Role, Run};
+use super::{Care, Life, Role, Run};
 use crate::station::Network;
 
 /// How long everything may take to come to rest once nothing goes wrong any more.
@@ -61,6 +61,15 @@ impl Run {
                 let _ = engine.resume("totals").await;
             });
             return Some("the perspective is paused".to_owned());
+        }
+        if statistics.subscriptions.iter().any(|of| of.name == "strict" && of.dead > 0) {
+            // Now one, now the other; whoever is asked may be on its way out.
+            let (which, care) = match self.scheduler.steps() % 3 {
+                0 => (0, Care::Discard),
+                which => (which as usize, Care::Requeue),
+            };
+            self.look_after_the_strict(which, care);
+            return Some("the strict subscription stands still".to_owned());
         }
         if statistics.arrivals > 0 || statistics.subscriptions.iter().any(open) {
             let open = statistics.subscriptions.iter().map(|of| {
