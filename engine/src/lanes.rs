@@ -7,7 +7,8 @@
 //! that unit on runs again, and what was sent in between is dropped by the pump, which tells it by the *generation*. And
 //! a message may be parked (a retry) when the store has already handed out what follows: until every unit of the lane is
 //! answered, what comes from the log's flow is deferred behind it; from then on the store itself says what must wait. Parked
-//! work comes in runs of a lane: when one of a run is parked again, those behind it are given back.
+//! work comes in runs of a lane: when one of a run is parked again, those behind it are given back. And what was dead and is asked
+//! for again may find a later message of its lane that runs long: it waits here until that has ended.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -153,6 +154,15 @@ fn first_step(work: Work) -> Step {
     if waits_in_store(&work) { Step::Defer(work) } else { Step::Run(work) }
 }
 
+/// Whether a later message of its lane runs beside it: this one was dead meanwhile.
+fn is_overtaken(detached: &[Detached], work: &Work) -> bool {
+    let is_later = |it: &Detached| it.key == work.key() && it.work.head().position > work.head().position;
+    !detached.is_empty()
+        && work.is_parked()
+        && detached.iter().any(is_later)
+        && !is_planted("replays-beside-what-runs-on")
+}
+
 /// Whether the store has said that earlier work of the lane is parked.
 fn waits_in_store(work: &Work) -> bool {
     !work.is_parked() && work.head().lane == LaneState::Parked
@@ -213,15 +223,20 @@ impl Lanes {
 
     /// Work has come from the pump: it may be next, or wait its turn here.
     pub(crate) fn arrive(&mut self, work: Work) -> Option<Step> {
-        if self.lanes.is_empty() {
+        if self.lanes.is_empty() && self.detached.is_empty() {
             return Some(first_step(work));
         }
-        match self.lanes.get_mut(&work.key()) {
+        if is_overtaken(&self.detached, &work) {
+            self.lane(&work).waiting.push_back(work.alone());
+            return None;
+        }
+        let key = work.key();
+        match self.lanes.get_mut(&key) {
             None => Some(first_step(work)),
             Some(lane) if lane.running.is_none() && lane.waiting.is_empty() => Some(lane.step(work)),
             Some(lane) => {
                 lane.waiting.push_back(work);
-                None
+                self.next(key)
             }
         }
     }
@@ -281,10 +296,11 @@ impl Lanes {
         if lane.running.is_some() {
             return None;
         }
-        match lane.waiting.pop_front() {
+        let may_go = |work: &Work| !is_overtaken(&self.detached, work);
+        match lane.waiting.iter().position(may_go).and_then(|place| lane.waiting.remove(place)) {
             Some(work) => Some(lane.step(work)),
             None => {
-                if lane.unanswered.is_empty() {
+                if lane.unanswered.is_empty() && lane.waiting.is_empty() {
                     self.lanes.remove(&key);
                 }
                 None
@@ -502,6 +518,27 @@ mod tests {
             lanes.answered(Outcome::Settled);
         }
         assert_eq!(at(lanes.arrive(parked(2))), "run 2");
+    }
+
+    #[test]
+    fn a_replay_waits_for_a_later_message_of_its_stream_that_runs_long() {
+        let mut lanes = Lanes::default();
+        lanes.running(log("a", 2), oneshot::channel().0);
+        let detached = lanes.detach(key("a")).unwrap();
+        lanes.sent(detached, true, None);
+        lanes.answered(Outcome::Settled);
+        assert_eq!(at(lanes.next(key("a"))), "nothing");
+        assert_eq!(at(lanes.arrive(work("a", 1, Origin::Replay, LaneState::Free))), "nothing");
+        assert_eq!(
+            at(lanes.arrive(work("b", 1, Origin::Replay, LaneState::Free))),
+            "run 1",
+            "another stream"
+        );
+        // What comes from the log meanwhile is not kept here.
+        assert_eq!(at(lanes.arrive(work("a", 3, Origin::Log, LaneState::Parked))), "defer 3");
+        assert_eq!(at(lanes.next(key("a"))), "nothing");
+        assert!(lanes.finished_detached(key("a"), Position(2)).is_some());
+        assert_eq!(at(lanes.next(key("a"))), "run 1");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use whizbang_storage::{MemoryReader, Page, StoreReader};
 
 use crate::journal::{Flow, Journal, Lane};
 use crate::scheduler::give_way;
-use crate::shape::{ATTEMPTS_MAX, Manner, Offer, Shape};
+use crate::shape::{ATTEMPTS_MAX, LOOSE_ATTEMPTS_MAX, Manner, Offer, Shape};
 use crate::watch::Watch;
 
 /// A message of a stream.
@@ -146,7 +146,7 @@ macro_rules! version {
                 deadline: Duration::from_millis(400),
                 retry_first: Duration::from_millis(20),
                 retry_max: Duration::from_millis(150),
-                attempts_max: ATTEMPTS_MAX,
+                attempts_max: LOOSE_ATTEMPTS_MAX,
             };
             command Direct => hand with { attempts_max: ATTEMPTS_MAX };
             subscription "totals" {
@@ -263,6 +263,10 @@ impl Hand {
     async fn handle(&self, number: usize, mut cx: Context<'_>) -> Result<(), Failure> {
         let lane = self.shape.offers[number].stream.map_or(Lane::Alone(number), Lane::Stream);
         let run = self.begin(Flow::Commands, lane, &cx);
+        let attempt = cx.attempt();
+        if attempt > self.shape.offers[number].attempts_max() {
+            self.journal.violation(format!("offer {number} is begun for the {attempt}th time"));
+        }
         let (due, set_forward) =
             self.journal.with(|notes| (notes.due.get(&number).copied(), notes.set_forward));
         // By the store's clock, which may have been set forward meanwhile.
@@ -356,8 +360,8 @@ impl Hand {
     fn begin(&self, flow: Flow, lane: Lane, cx: &Context<'_>) -> Run<'_> {
         let message = cx.message_id().expect("an engine's handler has a message");
         let attempt = cx.attempt();
-        if cx.is_replay() {
-            // What was dead and is asked for again does not wait for what runs beside its lane.
+        if cx.is_replay() && self.shape.has_old_ones {
+            // Of a lane with unknown messages, one may run elsewhere while an earlier one is asked for again.
             self.journal.with(|notes| notes.replayed.insert((flow, lane)));
         }
         let number = self.journal.begins(self.process, (flow, lane), message, attempt);

@@ -30,7 +30,7 @@ pub(crate) struct Notes {
     pub(crate) accepted: Vec<(usize, usize)>,
     /// Offers that were dead and were asked for again: there is no order between them and others.
     pub(crate) requeued: BTreeSet<usize>,
-    /// Lanes in which such an offer was handled once more.
+    /// Lanes in which such an offer was handled once more, and which may be worked off by two processes.
     pub(crate) replayed: BTreeSet<(Flow, Lane)>,
     /// When an offer was scheduled, and before when it must not be handled.
     pub(crate) due: BTreeMap<usize, (Instant, Instant)>,

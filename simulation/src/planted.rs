@@ -56,6 +56,8 @@ defects! {
     "takes-the-unknown-for-done": "a message of a type that the instance does not know is settled as if it was handled",
     "forgets-what-was-expected": "what a unit expects of a stream is not sent with it",
     "runs-past-the-dead": "what follows a dead message of its lane and was handed out with it is handled",
+    "begins-past-the-cap": "a message is begun although it had all its attempts, because they were cut off",
+    "replays-beside-what-runs-on": "a requeued message runs beside a later one of its stream that runs long",
     "reads-on-at-the-head": "after a read the flow goes on at the head, not where the read ended",
     "spins-at-a-full-window": "a read that found nothing is repeated at once",
     // These it had, until the simulation found them.

@@ -143,6 +143,8 @@ pub(crate) enum Edition {
 
 /// Attempts after which a message of [`app`](crate::app) is a dead letter.
 pub(crate) const ATTEMPTS_MAX: u32 = 4;
+/// The same of a message of no stream, whose receptor is less patient than its subscription.
+pub(crate) const LOOSE_ATTEMPTS_MAX: u32 = 2;
 /// Counters that handlers share.
 pub(crate) const COUNTERS: u8 = 3;
 
@@ -160,6 +162,13 @@ pub struct Scale {
 impl Default for Scale {
     fn default() -> Self {
         Self { messages_max: 120, mishaps_max: 5, faults: true }
+    }
+}
+
+impl Offer {
+    /// Attempts after which it is a dead letter.
+    pub(crate) fn attempts_max(&self) -> u32 {
+        if self.stream.is_some() { ATTEMPTS_MAX } else { LOOSE_ATTEMPTS_MAX }
     }
 }
 

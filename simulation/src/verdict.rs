@@ -7,7 +7,7 @@ use whizbang_storage::{Page, StoreReader};
 
 use crate::app::{Counter, Loose, Noted, Novel, StrictTotals, Totals, Work, stream_of};
 use crate::journal::{Fate, Flow, Journal};
-use crate::shape::{ATTEMPTS_MAX, COUNTERS, Shape};
+use crate::shape::{COUNTERS, Shape};
 use crate::watch::Watch;
 
 /// Compares what the store holds with what was planned and acknowledged.
@@ -135,17 +135,18 @@ impl Verdict<'_> {
             (runs.unwrap_or_default(), notes.deaths)
         });
         let is_planned = self.shape.offers[number].plan.dies;
+        let attempts_max = self.shape.offers[number].attempts_max();
         let failed_max = runs.failed + runs.cut_off() + runs.succeeded / 16;
         let is_due = match letter.reason {
             DeadReason::Rejected => is_planned,
             DeadReason::AttemptsExhausted => {
                 // The one it died with is not counted when its engine has said so.
-                letter.attempts + letter.crashes + 1 >= ATTEMPTS_MAX && failed_max + deaths >= ATTEMPTS_MAX
+                letter.attempts + letter.crashes + 1 >= attempts_max && failed_max + deaths >= attempts_max
             }
             _ => false,
         };
-        let counts = letter.attempts <= ATTEMPTS_MAX
-            && letter.crashes <= ATTEMPTS_MAX.min(deaths)
+        let counts = letter.attempts <= attempts_max
+            && letter.crashes <= attempts_max.min(deaths)
             && letter.attempts <= failed_max;
         if !is_due || !counts {
             self.violation(format!(

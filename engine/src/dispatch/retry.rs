@@ -26,7 +26,8 @@ pub struct ReceptorOptions {
     /// By how much a pause is varied at random, as a part of it, so that messages that failed together do not come back
     /// together. Default 0.2: between 20 % less and 20 % more. 0: not at all; at most 1.
     pub jitter: f32,
-    /// Attempts after which the message is a dead letter. At least 1; default 10.
+    /// Attempts after which the message is a dead letter; one that was cancelled by a hand-over or ended with its process is one,
+    /// too. At least 1; default 10.
     pub attempts_max: u32,
 }
 
