@@ -125,7 +125,7 @@ pub(crate) enum What {
     Join(Edition),
     /// The perspective stands still for so many milliseconds.
     Hold(usize, u64),
-    /// Somebody asks for all dead letters to be tried once more.
+    /// Somebody asks for all dead letters to be tried once more, and looks some more times whether there are others.
     Requeue(usize),
     /// Somebody gives up what the strict subscription has rejected.
     Discard(usize),
@@ -144,7 +144,7 @@ pub(crate) enum Edition {
 /// Attempts after which a message of [`app`](crate::app) is a dead letter.
 pub(crate) const ATTEMPTS_MAX: u32 = 4;
 /// The same of a message of no stream, whose receptor is less patient than its subscription.
-pub(crate) const LOOSE_ATTEMPTS_MAX: u32 = 2;
+pub(crate) const LOOSE_ATTEMPTS_MAX: u32 = 1;
 /// Counters that handlers share.
 pub(crate) const COUNTERS: u8 = 3;
 
@@ -339,15 +339,15 @@ impl Shape {
     fn draw_mishaps(&mut self, r: &mut fastrand::Rng, mishaps_max: usize, ttl: u64) {
         for _ in 0..r.usize(0..=mishaps_max) {
             let which = r.usize(0..8);
-            let what = match r.u32(0..15) {
+            let what = match r.u32(0..16) {
                 0..3 => What::Crash(which),
                 3..6 => What::Pause(which, of(r, &[ttl / 3, ttl + 50, 3 * ttl])),
                 6..8 => What::Leave(which, of(r, &[0, 30, 1_000])),
                 8 => What::Hold(which, of(r, &[1, 100, 600])),
-                9 => What::Requeue(which),
-                10 => What::Discard(which),
-                11 => What::Jump(3_600_000),
-                12 => What::Jump(-5_000),
+                9..11 => What::Requeue(which),
+                11 => What::Discard(which),
+                12 => What::Jump(3_600_000),
+                13 => What::Jump(-5_000),
                 _ if self.has_old_ones && r.bool() => What::Join(Edition::Old),
                 _ => What::Join(Edition::New),
             };
@@ -371,7 +371,7 @@ fn plan(r: &mut fastrand::Rng, drawing: Drawing) -> Plan {
     let Drawing { trouble, counters, is_heavy, expects, event_dies } = drawing;
     let mut plan = Plan::default();
     if r.u32(0..4) == 0 {
-        plan.sleeps = (0..r.usize(1..3)).map(|_| of(r, &[0, 1, 10, 80])).collect();
+        plan.sleeps = (0..r.usize(1..3)).map(|_| of(r, &[0, 1, 10, 80, 150])).collect();
     }
     if r.u32(0..1_000) < trouble {
         plan.fails = of(r, &[1, 1, 2, ATTEMPTS_MAX - 1, ATTEMPTS_MAX, 99]);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::params;
 use whizbang_storage::*;
-use whizbang_storage_sqlite::{SqliteOptions, SqliteStore};
+use whizbang_storage_sqlite::SqliteStore;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -66,9 +66,6 @@ fn main() -> Result<(), Failure> {
             ours.rate / floor.rate,
             floor.cpu_nanos / ours.cpu_nanos,
         );
-    }
-    if only.is_none_or(|batch| batch == 0) {
-        empty(&directory.path().join("empty.db"), lasting)?;
     }
     Ok(())
 }
@@ -184,29 +181,6 @@ fn exchange(path: &Path, load: Load, lasting: Duration) -> Result<Measured, Fail
     drop(sender);
     remove(path)?;
     Ok(measured)
-}
-
-/// What an exchange costs that carries nothing.
-fn empty(path: &Path, lasting: Duration) -> Result<(), Failure> {
-    let mut sender = Bench::join(path)?;
-    let (mut count, started) = (0u32, Instant::now());
-    while started.elapsed() < lasting {
-        sender.send(&[], &[])?;
-        count += 1;
-    }
-    let each = started.elapsed() / count;
-    drop(sender);
-    let options = SqliteOptions::default();
-    let sql = options.open(path)?.connect()?;
-    sql.execute_batch("CREATE TABLE one (n INTEGER); INSERT INTO one VALUES (0);")?;
-    let mut update = sql.prepare("UPDATE one SET n = n + 1")?;
-    let (mut count, started) = (0u32, Instant::now());
-    while started.elapsed() < lasting {
-        update.execute([])?;
-        count += 1;
-    }
-    println!("empty exchange {each:?}, one updated row {:?}", started.elapsed() / count);
-    Ok(())
 }
 
 struct Bench {

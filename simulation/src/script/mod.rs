@@ -256,11 +256,15 @@ impl Run {
                 }
             }),
             What::Requeue(which) => self.by_one_of(which, async |run, engine| {
-                for letter in run.reader().dead_letters(None, usize::MAX).await.expect("memory can be read") {
-                    let number = number_of(&letter.type_name, &letter.payload);
-                    run.journal.line(|| format!("offer {number:?} is requeued"));
-                    run.journal.with(|notes| notes.requeued.extend(number));
-                    let _ = engine.requeue(letter.key).await;
+                for _ in 0..4 {
+                    let dead = run.reader().dead_letters(None, usize::MAX).await.expect("memory can be read");
+                    for letter in dead {
+                        let number = number_of(&letter.type_name, &letter.payload);
+                        run.journal.line(|| format!("offer {number:?} is requeued"));
+                        run.journal.with(|notes| notes.requeued.extend(number));
+                        let _ = engine.requeue(letter.key).await;
+                    }
+                    sleep(Duration::from_millis(50)).await;
                 }
             }),
             What::Crash(which) => {
