@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use whizbang::{Command, Context, Engine, Failure, MemoryStore, PlainReceptor, Service, dispatcher};
-use whizbang_storage_conformance::Recorded;
+use whizbang_storage_conformance::{OwnedBatch, OwnedMembership, Recorded};
 
 #[derive(Clone, Copy, Serialize, Deserialize, Command)]
 #[message(name = "ping", version = 1)]
@@ -42,6 +42,17 @@ async fn an_idle_engine_makes_no_call_but_its_heartbeat() {
     let idle = calls.take();
     assert!(!idle.is_empty(), "it has a heartbeat");
     assert!(idle.len() as u128 <= most, "{} calls where {most} heartbeats fit: {idle:?}", idle.len());
+    for call in &idle {
+        // It looks for work while it is there; it brings none.
+        let heartbeat = OwnedBatch {
+            membership: Some(OwnedMembership::Heartbeat),
+            arrivals: call.batch.arrivals,
+            due: call.batch.due,
+            housekeeping: call.batch.housekeeping,
+            ..OwnedBatch::empty(call.batch.from)
+        };
+        assert_eq!(call.batch, heartbeat, "a heartbeat carries nothing, and reads nothing");
+    }
     engine.stop(Duration::from_secs(5)).await;
 }
 
