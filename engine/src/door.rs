@@ -89,7 +89,7 @@ pub(crate) fn enter<M: Message>(
         // It has no destructor, so the wrapper withholds nothing; it is there for the types that never come here.
         return match door.push_plain(header, ManuallyDrop::new(message)) {
             Ok(ring) => Ok(Ticket { id, stream, ring }),
-            Err(Rejected { message, reason }) => Err(of_push(reason, ManuallyDrop::into_inner(message))),
+            Err(Rejected { message, reason, .. }) => Err(of_push(reason, ManuallyDrop::into_inner(message))),
         };
     }
     let pushed = with_scratch(|scratch| match message.encode(scratch) {

@@ -220,11 +220,11 @@ impl<D: Dispatcher, S: WorkStore> Builder<D, S> {
 
         let bell = host::bell();
         let ring_bytes = options.ring_bytes;
-        let config =
-            RingsConfig { stripes: options.stripes, publishers_max: options.publishers_max, ring_bytes };
+        let Options { seats, stripes, publishers_max, .. } = options;
+        let config = RingsConfig { seats, stripes, publishers_max, ring_bytes };
         let (producers, intake) = rings::<Header, PlainSink>(config, &bell)?;
         // Every worker owns its ring; the one stripe that there must be is not used.
-        let config = RingsConfig { stripes: 1, publishers_max: options.workers, ring_bytes };
+        let config = RingsConfig { seats: 0, stripes: 1, publishers_max: options.workers, ring_bytes };
         let (settlers, settled) = rings::<Settlement, NoSink>(config, &bell)?;
         let unit_bytes_max = producers.record_bytes_max().min(settlers.record_bytes_max());
 

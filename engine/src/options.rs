@@ -36,8 +36,13 @@ pub struct Options {
     /// Payload bytes of messages handed out. Default 64 MiB. A single message may exceed it.
     pub in_flight_bytes_max: usize,
 
-    /// Rings through which any thread enters. 0, the default: two per core, at least four. Fewer: threads meet at the
-    /// same ring and get slower. More: `ring_bytes` of address space each.
+    /// Rings of one thread each: the first so many threads of the process that send have one to themselves, as long as
+    /// they live. 0, the default: two per core, at least four. Fewer: more threads share the stripes and get slower.
+    /// More: `ring_bytes` of address space each.
+    pub seats: usize,
+
+    /// Rings shared by all threads beyond the seats. Default 4. Fewer: those threads meet at the same ring, and are
+    /// refused now and then.
     pub stripes: usize,
 
     /// Rings for [`publisher`](crate::Engine::publisher). Default 16. A further publisher is refused.
@@ -82,7 +87,8 @@ impl Default for Options {
             handlers_max: 1_024,
             in_flight_max: 32_768,
             in_flight_bytes_max: 64 << 20,
-            stripes: 0,
+            seats: 0,
+            stripes: 4,
             publishers_max: 16,
             ring_bytes: 4 << 20,
             batch_messages_max: 4_096,
@@ -128,8 +134,8 @@ impl Options {
         if self.workers == 0 {
             self.workers = cores.max(1);
         }
-        if self.stripes == 0 {
-            self.stripes = (2 * cores).max(4);
+        if self.seats == 0 {
+            self.seats = (2 * cores).max(4);
         }
         let slowest = time_to_live / 3;
         let heartbeat = *self.heartbeat_every.get_or_insert(slowest);
@@ -137,7 +143,8 @@ impl Options {
         must(self.handlers_max > 0, "handlers_max", self.handlers_max, "at least 1")?;
         must(self.in_flight_max > 0, "in_flight_max", self.in_flight_max, "at least 1")?;
         must(self.in_flight_bytes_max > 0, "in_flight_bytes_max", self.in_flight_bytes_max, "at least 1")?;
-        must(self.stripes <= 4_096, "stripes", self.stripes, "at most 4096")?;
+        must(self.seats <= 4_096, "seats", self.seats, "at most 4096")?;
+        must((1..=4_096).contains(&self.stripes), "stripes", self.stripes, "1 to 4096")?;
         must(self.publishers_max <= 4_096, "publishers_max", self.publishers_max, "at most 4096")?;
         must(
             self.ring_bytes.is_power_of_two() && (65_536..=1 << 30).contains(&self.ring_bytes),
@@ -187,9 +194,9 @@ mod tests {
     #[test]
     fn what_depends_on_the_machine_is_filled_in() {
         let options = Options::default().resolve(2, TTL).unwrap();
-        assert_eq!((options.workers, options.stripes), (2, 4));
+        assert_eq!((options.workers, options.seats), (2, 4));
         assert_eq!(options.heartbeat_every, Some(TTL / 3));
-        assert_eq!(Options::default().resolve(16, TTL).unwrap().stripes, 32);
+        assert_eq!(Options::default().resolve(16, TTL).unwrap().seats, 32);
     }
 
     #[test]

@@ -28,6 +28,9 @@ struct Cursor {
     filled_to: u64,
 }
 
+/// How far ahead of a record the consumer asks for lines, in bytes.
+const READ_AHEAD: u64 = 512;
+
 /// Some records of one ring, in a row.
 struct Span {
     ring: u32,
@@ -288,6 +291,7 @@ impl<'d, H: Copy + Send + 'static, S: Sink> Iterator for Records<'d, H, S> {
             // borrows the batch that only `finish` frees.
             let head = unsafe { place.as_ref() };
             let stride = head.stride();
+            self.storage.will_read_soon(self.at, READ_AHEAD);
             self.storage.will_read(self.at, stride);
             self.at += stride as u64;
             if !head.is_padding() {

@@ -129,6 +129,8 @@ pub mod edge {
 pub mod step {
     use super::Step;
     named! { Step, STEPS:
+        /// A seat that somebody has is not given to another.
+        SEAT_IS_TAKEN = "seat.is.taken";
         /// A stripe is entered by a swap that sees whether it was taken, not by a store.
         STRIPE_SWAP = "stripe.swap";
         /// A dropped claim leaves the tail where it was.

@@ -65,6 +65,7 @@ mod producers;
 mod record;
 mod ring;
 mod rings;
+mod seat;
 mod storage;
 mod sync;
 mod ticket;

@@ -1,4 +1,4 @@
-//! The ways in: through a stripe, or through a ring of one's own.
+//! The ways in: through the ring of the thread's seat or a stripe, or through a ring of one's own.
 
 use crate::claim::Claim;
 use crate::error::{NoRing, PushError, Rejected};
@@ -10,9 +10,10 @@ use crate::ticket::Ticket;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// The way in for everybody: pushes through a stripe that the calling thread enters without waiting.
+/// The way in for everybody: pushes through the ring of the calling thread's seat, or through a stripe that it enters
+/// without waiting.
 ///
-/// Cheap to clone; all clones are one. Two pushes of one thread usually go through the same stripe, in order,
+/// Cheap to clone; all clones are one. Two pushes of one thread usually go through the same ring, in order,
 /// but need not: order is promised to a [`Publisher`], and to who awaits the first answer before the second push.
 pub struct Producers<H, S: Sink> {
     core: Arc<Core>,
@@ -31,7 +32,7 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
     /// [`PushError`]; nothing has happened then.
     #[inline]
     pub fn try_push(&self, header: H, payload: &[u8]) -> Result<Ticket, PushError> {
-        push_bytes::<H, S>(self.core.enter_stripe()?, header, payload)
+        push_bytes::<H, S>(self.core.enter()?, header, payload)
     }
 
     /// Moves `message` into a ring as it is, to be looked at by the consumer through `V`.
@@ -48,15 +49,15 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
     /// # Errors
     ///
     /// [`Rejected`] gives the message back, with the reason.
-    #[inline]
+    #[inline(always)]
     pub fn try_push_plain<M, V>(&self, header: H, message: M) -> Result<Ticket, Rejected<M>>
     where
         M: Send + 'static,
         V: Visit<M, S>,
     {
-        match self.core.enter_stripe() {
+        match self.core.enter() {
             Ok(inside) => push_plain::<H, S, M, V>(inside, header, message),
-            Err(reason) => Err(Rejected { message, reason }),
+            Err(reason) => Err(Rejected::new(message, reason)),
         }
     }
 
@@ -69,7 +70,7 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
     /// [`PushError`]; nothing has happened then.
     #[inline]
     pub fn try_claim(&self, bytes_max: usize) -> Result<Claim<'_, H, S>, PushError> {
-        Claim::new(self.core.enter_stripe()?, bytes_max)
+        Claim::new(self.core.enter()?, bytes_max)
     }
 
     /// A ring of one's own, the fastest way in. Dropping the publisher gives the ring back.
@@ -81,14 +82,14 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
     ///
     /// [`NoRing`] while all of them are in use.
     pub fn publisher(&self) -> Result<Publisher<H, S>, NoRing> {
-        let stripes = self.core.stripes as usize;
-        let own = &self.core.rings[stripes..];
+        let shared = (self.core.seats + self.core.stripes) as usize;
+        let own = &self.core.rings[shared..];
         let empty = own.iter().position(|ring| ring.looks_empty() && ring.try_own());
         let found = empty.or_else(|| own.iter().position(|ring| ring.try_own()));
         let Some(index) = found else {
             return Err(NoRing { publishers_max: own.len() });
         };
-        let ring = (stripes + index) as u32;
+        let ring = (shared + index) as u32;
         Ok(Publisher { core: Arc::clone(&self.core), ring, _carries: PhantomData })
     }
 
@@ -113,7 +114,7 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
     ///
     /// Dropping the future leaves nothing behind.
     pub fn room(&self) -> Room<'_> {
-        Room::new(Handle::Borrowed(&self.core), self.core.home_stripe())
+        Room::new(Handle::Borrowed(&self.core), self.core.home_ring())
     }
 
     /// Refuses every later push, from stripes and publishers alike; what was accepted is still drained.
@@ -178,6 +179,7 @@ impl<H, S: Sink> Clone for Producers<H, S> {
 impl<H, S: Sink> std::fmt::Debug for Producers<H, S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Producers")
+            .field("seats", &self.core.seats)
             .field("stripes", &self.core.stripes)
             .field("is_closed", &self.core.is_closed())
             .finish_non_exhaustive()
@@ -209,7 +211,7 @@ impl<H: Copy + Send + 'static, S: Sink> Publisher<H, S> {
     /// # Errors
     ///
     /// [`Rejected`] gives the message back, with the reason.
-    #[inline]
+    #[inline(always)]
     pub fn try_push_plain<M, V>(&mut self, header: H, message: M) -> Result<Ticket, Rejected<M>>
     where
         M: Send + 'static,
@@ -217,7 +219,7 @@ impl<H: Copy + Send + 'static, S: Sink> Publisher<H, S> {
     {
         match self.core.enter_owned(self.ring) {
             Ok(inside) => push_plain::<H, S, M, V>(inside, header, message),
-            Err(reason) => Err(Rejected { message, reason }),
+            Err(reason) => Err(Rejected::new(message, reason)),
         }
     }
 
@@ -317,7 +319,7 @@ where
     let bytes = size_of::<M>();
     let place = match inside.place::<H>(bytes) {
         Ok(place) => place,
-        Err(reason) => return Err(Rejected { message, reason }),
+        Err(reason) => return Err(Rejected::new(message, reason)),
     };
     let storage = &inside.ring().storage;
     let visit: VisitFn<S> = visit_erased::<M, V, S>;

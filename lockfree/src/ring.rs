@@ -44,6 +44,9 @@ struct ConsumerLine {
 const NOBODY: u32 = 0;
 const SOMEBODY: u32 = 1;
 
+/// How far ahead of a record the producer asks for a line, in bytes: about as far as the stores that a processor keeps waiting reach.
+const WRITE_AHEAD: u64 = 640;
+
 /// Room for one record, found but not written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
@@ -87,6 +90,14 @@ impl Ring {
         inside.swap(SOMEBODY, edge::STRIPE_GRABBED.acquire()) == NOBODY
     }
 
+    /// Whether the caller, who owns the ring, is inside already.
+    #[inline(always)]
+    pub(crate) fn is_inside(&self) -> bool {
+        // Acquire stripe.grabbed: pairs with the release in `leave`, which may be that of a claim which the seat's thread
+        // before left behind.
+        self.producer.inside.load(edge::STRIPE_GRABBED.acquire()) == SOMEBODY
+    }
+
     /// Enters a ring that the caller owns.
     #[inline(always)]
     pub(crate) fn enter_owned(&self) {
@@ -120,6 +131,7 @@ impl Ring {
             }
             true
         });
+        self.storage.will_write_soon(start, WRITE_AHEAD);
         fits.then_some(Place { tail, start })
     }
 

@@ -66,6 +66,19 @@ impl Storage {
         unsafe { self.base.add(offset) }
     }
 
+    /// Asks for the line `ahead` of a record that is written, so that the store buffer does not fill up behind it.
+    #[inline(always)]
+    pub(crate) fn will_write_soon(&self, at: u64, ahead: u64) {
+        prefetch::to_write(self.at(at + ahead));
+    }
+
+    /// Asks for two lines `ahead` of a record that is read: where the next one begins is only known by reading this one.
+    #[inline(always)]
+    pub(crate) fn will_read_soon(&self, at: u64, ahead: u64) {
+        prefetch::to_read(self.at(at + ahead));
+        prefetch::to_read(self.at(at + ahead + 64));
+    }
+
     /// Marks the bytes as written now, for the model checker.
     #[inline(always)]
     #[track_caller]
@@ -98,5 +111,46 @@ impl Drop for Storage {
     fn drop(&mut self) {
         // SAFETY: `base` came from `alloc` with this very layout and is freed once, here.
         unsafe { dealloc(self.base.as_ptr(), Storage::layout(self.bytes)) }
+    }
+}
+
+/// Hints, which change nothing but time. Where they are missing, nothing is missed.
+mod prefetch {
+    use std::ptr::NonNull;
+
+    #[cfg(all(target_arch = "x86_64", not(any(lockfree_loom, miri))))]
+    mod machine {
+        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+
+        #[inline(always)]
+        pub(super) fn to_write(place: *const i8) {
+            // SAFETY: a prefetch reads and writes nothing, wherever it points to.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(place) };
+        }
+
+        #[inline(always)]
+        pub(super) fn to_read(place: *const i8) {
+            // SAFETY: as above.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(place) };
+        }
+    }
+
+    #[cfg(not(all(target_arch = "x86_64", not(any(lockfree_loom, miri)))))]
+    mod machine {
+        #[inline(always)]
+        pub(super) fn to_write(_: *const i8) {}
+
+        #[inline(always)]
+        pub(super) fn to_read(_: *const i8) {}
+    }
+
+    #[inline(always)]
+    pub(super) fn to_write(place: NonNull<u8>) {
+        machine::to_write(place.as_ptr().cast());
+    }
+
+    #[inline(always)]
+    pub(super) fn to_read(place: NonNull<u8>) {
+        machine::to_read(place.as_ptr().cast());
     }
 }

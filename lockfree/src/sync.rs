@@ -8,6 +8,7 @@ pub(crate) use crate::edges::{End, edge, step};
 
 #[cfg(not(lockfree_loom))]
 mod machine {
+    use crate::seat::{STANDING, Seated, Seats, UNSEATED};
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
     pub(crate) use std::thread::{park, park_timeout};
@@ -88,27 +89,40 @@ mod machine {
     }
 
     thread_local! {
-        static HOME: std::cell::Cell<u32> = const { std::cell::Cell::new(HOMELESS) };
+        // Without a destructor: a look costs one load, also while the thread is being torn down.
+        static SEAT: std::cell::Cell<u32> = const { std::cell::Cell::new(UNSEATED) };
+        static SEATED: Seated = Seated::take(&SEATS);
+        static HOME: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
     }
 
-    const HOMELESS: u32 = u32::MAX;
+    static SEATS: std::sync::LazyLock<Arc<Seats>> = std::sync::LazyLock::new(|| Arc::new(Seats::new()));
 
-    /// The stripe this thread used last. Threads begin spread out, one after the other.
+    /// The calling thread's seat; [`UNSEATED`] before it has one, [`STANDING`] when it no longer has.
     #[inline(always)]
-    pub(crate) fn home() -> u32 {
-        let home = HOME.get();
-        if home == HOMELESS { first_home() } else { home }
+    pub(crate) fn seat() -> u32 {
+        SEAT.get()
     }
 
+    /// Gives the calling thread a seat.
     #[cold]
-    fn first_home() -> u32 {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let home = NEXT.fetch_add(1, Ordering::Relaxed) % (HOMELESS / 2);
-        HOME.set(home);
-        home
+    pub(crate) fn sit_down() -> u32 {
+        let seat = SEATED.try_with(|seated| seated.seat).unwrap_or(STANDING);
+        SEAT.set(seat);
+        // Threads that share stripes begin spread out.
+        HOME.set(seat);
+        seat
     }
 
-    #[inline(always)]
+    /// The calling thread has no seat any more, and gets no other.
+    pub(crate) fn stand_up() {
+        SEAT.set(STANDING);
+    }
+
+    /// The stripe this thread used last.
+    pub(crate) fn home() -> u32 {
+        HOME.get()
+    }
+
     pub(crate) fn move_home(to: u32) {
         HOME.set(to);
     }
@@ -116,6 +130,7 @@ mod machine {
 
 #[cfg(lockfree_loom)]
 mod machine {
+    use crate::seat::{Seated, Seats, UNSEATED};
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
     pub(crate) use loom::thread::park;
@@ -229,7 +244,26 @@ mod machine {
     }
 
     loom::thread_local! {
+        static SEAT: std::cell::Cell<u32> = std::cell::Cell::new(UNSEATED);
+        static SEATED: Seated = Seated::take(&SEATS);
         static HOME: std::cell::Cell<u32> = std::cell::Cell::new(0);
+    }
+
+    loom::lazy_static! {
+        static ref SEATS: Arc<Seats> = Arc::new(Seats::new());
+    }
+
+    pub(crate) fn seat() -> u32 {
+        SEAT.with(std::cell::Cell::get)
+    }
+
+    /// No thread of a model pushes while it is torn down, so nobody stands.
+    pub(crate) fn stand_up() {}
+
+    pub(crate) fn sit_down() -> u32 {
+        let seat = SEATED.with(|seated| seated.seat);
+        SEAT.with(|cell| cell.set(seat));
+        seat
     }
 
     pub(crate) fn home() -> u32 {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use whizbang_lockfree::*;
 
 /// Small, because Miri keeps books of every byte.
-const SMALL: RingsConfig = RingsConfig { stripes: 2, publishers_max: 0, ring_bytes: 1024 };
+const SMALL: RingsConfig = RingsConfig { seats: 0, stripes: 2, publishers_max: 0, ring_bytes: 1024 };
 
 /// Parks at once, so that every test goes through the last step.
 const AT_ONCE: Rest = Rest { looks: 0, pause: Duration::ZERO, until: None };
@@ -170,7 +170,7 @@ fn a_waker_that_is_replaced_may_ring_the_bell_it_waited_at() {
 /// One message at a time there and back: whichever wake-up is lost, both sides sleep for ever.
 fn ping_pong(fences: Fences, rounds: u32, rest: Rest) {
     let bell = Doorbell::with_fences(fences);
-    let config = RingsConfig { stripes: 1, publishers_max: 1, ring_bytes: 128 };
+    let config = RingsConfig { seats: 0, stripes: 1, publishers_max: 1, ring_bytes: 128 };
     let (producers, mut consumer) = rings::<u32, NoSink>(config, &bell).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {

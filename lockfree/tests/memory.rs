@@ -125,7 +125,7 @@ fn resident_bytes() -> usize {
 #[cfg(target_os = "linux")]
 fn a_ring_that_nobody_fills_takes_no_memory() {
     let before = resident_bytes();
-    let config = RingsConfig { stripes: 8, publishers_max: 56, ring_bytes: 4 << 20 };
+    let config = RingsConfig { seats: 0, stripes: 8, publishers_max: 56, ring_bytes: 4 << 20 };
     let (producers, mut consumer) = rings::<(), Sum>(config, &Doorbell::new()).unwrap();
     for n in 0..1_000 {
         producers.try_push_plain::<_, Add>((), [n; 8]).unwrap();

@@ -87,7 +87,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let config = RingsConfig { stripes: 1, publishers_max: 2, ring_bytes: RING_BYTES };
+        let config = RingsConfig { seats: 0, stripes: 1, publishers_max: 2, ring_bytes: RING_BYTES };
         let (producers, consumer) = rings(config, &Doorbell::new()).unwrap();
         let publishers =
             vec![None, Some(producers.publisher().unwrap()), Some(producers.publisher().unwrap())];

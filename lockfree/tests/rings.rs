@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 use whizbang_lockfree::*;
 
 /// A sink that borrows, for one look, what the consumer has.
@@ -33,7 +34,7 @@ impl Visit<u64, Log> for Panics {
 type Header = (u64, u32);
 
 fn small() -> (Producers<Header, Log>, Consumer<Header, Log>) {
-    let config = RingsConfig { stripes: 1, publishers_max: 2, ring_bytes: 256 };
+    let config = RingsConfig { seats: 0, stripes: 1, publishers_max: 2, ring_bytes: 256 };
     rings(config, &Doorbell::new()).unwrap()
 }
 
@@ -175,7 +176,7 @@ fn a_claim_that_is_dropped_or_whose_encoder_panics_never_was() {
 
 #[test]
 fn a_push_goes_round_a_stripe_that_is_taken() {
-    let config = RingsConfig { stripes: 2, publishers_max: 0, ring_bytes: 1024 };
+    let config = RingsConfig { seats: 0, stripes: 2, publishers_max: 0, ring_bytes: 1024 };
     let (producers, mut consumer) = rings::<Header, Log>(config, &Doorbell::new()).unwrap();
     let claim = producers.try_claim(8).unwrap();
     let beside = producers.try_push((1, 0), b"beside").unwrap();
@@ -249,7 +250,7 @@ fn after_the_close_nothing_comes_in_and_everything_comes_out() {
 
 #[test]
 fn limits_hold_and_rings_take_turns() {
-    let config = RingsConfig { stripes: 1, publishers_max: 3, ring_bytes: 4096 };
+    let config = RingsConfig { seats: 0, stripes: 1, publishers_max: 3, ring_bytes: 4096 };
     let (producers, mut consumer) = rings::<u32, NoSink>(config, &Doorbell::new()).unwrap();
     let mut publishers: Vec<_> = (0..3).map(|_| producers.publisher().unwrap()).collect();
     for n in 0..20 {
@@ -287,7 +288,8 @@ fn limits_hold_and_rings_take_turns() {
 #[test]
 fn bounds_that_cannot_be_are_refused() {
     let ask = |stripes, publishers_max, ring_bytes| {
-        rings::<u64, NoSink>(RingsConfig { stripes, publishers_max, ring_bytes }, &Doorbell::new()).map(drop)
+        rings::<u64, NoSink>(RingsConfig { seats: 0, stripes, publishers_max, ring_bytes }, &Doorbell::new())
+            .map(drop)
     };
     assert_eq!(ask(0, 4, 1024), Err(ConfigError::NoStripes));
     assert_eq!(ask(1, 0, 1000), Err(ConfigError::RingBytes { asked: 1000, bytes_min: 128 }));
@@ -472,4 +474,63 @@ fn handles_can_be_sent_and_shared_and_records_cannot() {
     send::<ArenaPool>();
     sync::<ArenaPool>();
     send::<Drained<'_, Header, Log>>();
+}
+
+#[test]
+fn a_thread_keeps_the_ring_of_its_seat_and_passes_it_on_when_it_ends() {
+    let config = RingsConfig { seats: 64, stripes: 1, publishers_max: 0, ring_bytes: 65_536 };
+    let (producers, mut consumer) = rings::<u32, NoSink>(config, &Doorbell::new()).unwrap();
+    let push = |n| producers.try_push(n, b"").unwrap().ring();
+    let mine = push(0);
+    assert!(mine < 64, "this thread has a seat: there are more than tests run at once");
+    let theirs = thread::scope(|scope| {
+        let twice = scope.spawn(|| {
+            let ring = push(1);
+            assert_ne!(ring, mine);
+            assert_eq!(push(2), ring, "a thread keeps its ring");
+            ring
+        });
+        twice.join().unwrap()
+    });
+    assert_eq!(push(3), mine);
+    // Seats are passed on: more threads than there are seats have come and gone, and each found one.
+    for n in 0..200 {
+        let ring = thread::scope(|scope| scope.spawn(|| push(4 + n)).join().unwrap());
+        assert!(ring < 64, "thread {n} got no seat");
+    }
+    let batch = consumer.drain(DrainLimit::NONE);
+    let of = |ring| batch.records().filter(move |r| r.ticket().ring() == ring).map(|r| *r.header());
+    assert!(of(mine).eq([0, 3]));
+    assert!(of(theirs).take(2).eq([1, 2]), "what a thread left is drained in order");
+    assert_eq!(batch.len(), 204);
+}
+
+#[test]
+fn a_thread_that_holds_a_claim_pushes_through_a_stripe() {
+    let config = RingsConfig { seats: 64, stripes: 1, publishers_max: 0, ring_bytes: 4096 };
+    let (producers, mut consumer) = rings::<u32, NoSink>(config, &Doorbell::new()).unwrap();
+    let claim = producers.try_claim(8).unwrap();
+    let beside = producers.try_push(1, b"beside").unwrap();
+    assert_eq!(beside.ring(), 64, "the stripe lies behind the seats");
+    let claimed = claim.commit(2);
+    assert_ne!(claimed.ring(), 64);
+    assert_eq!(producers.try_push(3, b"after").unwrap().ring(), claimed.ring());
+    let batch = consumer.drain(DrainLimit::NONE);
+    assert_eq!(batch.len(), 3);
+    batch.finish();
+}
+
+#[test]
+fn without_a_seat_left_threads_share_the_stripes() {
+    let config = RingsConfig { seats: 0, stripes: 2, publishers_max: 0, ring_bytes: 4096 };
+    let (producers, mut consumer) = rings::<u32, NoSink>(config, &Doorbell::new()).unwrap();
+    thread::scope(|scope| {
+        for n in 0..4 {
+            let producers = &producers;
+            scope.spawn(move || producers.try_push(n, b"").unwrap());
+        }
+    });
+    let batch = consumer.drain(DrainLimit::NONE);
+    assert_eq!(batch.len(), 4);
+    batch.finish();
 }

@@ -221,7 +221,7 @@ fn stress(fences: Fences, producers_count: u32, enough: u64, seed: u64) {
     let bell = Doorbell::with_fences(fences);
     // So small that they come round and fill up, also with the few messages that Miri sees.
     let ring_bytes = if cfg!(miri) { 512 } else { 4096 };
-    let config = RingsConfig { stripes: 2, publishers_max: 2, ring_bytes };
+    let config = RingsConfig { seats: 2, stripes: 2, publishers_max: 2, ring_bytes };
     let (producers, consumer) = rings::<Header, Check>(config, &bell).unwrap();
     let accepted = Mutex::new(HashMap::new());
     let drained = thread::scope(|scope| {

@@ -30,7 +30,7 @@ fn add_up(mut numbers: Consumer<u64, NoSink>, bell: &Doorbell, count: usize) -> 
 /// Two callers and the worker. loom runs this once for every interleaving.
 fn two_callers_and_a_worker() {
     let bell = Doorbell::new();
-    let config = RingsConfig { stripes: 2, publishers_max: 0, ring_bytes: 128 };
+    let config = RingsConfig { seats: 0, stripes: 2, publishers_max: 0, ring_bytes: 128 };
     let (producers, numbers) = rings(config, &bell).expect("bounds that can be");
     let callers = [1, 2].map(|number| {
         let producers = producers.clone();

@@ -46,7 +46,7 @@ pub(super) fn rings_of(
     ring_bytes: usize,
     bell: &Doorbell,
 ) -> (In, Out) {
-    rings(RingsConfig { stripes, publishers_max, ring_bytes }, bell).expect("bounds that can be")
+    rings(RingsConfig { seats: 0, stripes, publishers_max, ring_bytes }, bell).expect("bounds that can be")
 }
 
 /// The payload that says it is the `n`th.

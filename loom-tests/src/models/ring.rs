@@ -2,7 +2,7 @@
 
 use super::common::*;
 use loom::thread;
-use whizbang_lockfree::PushError;
+use whizbang_lockfree::{PushError, RingsConfig, rings};
 
 /// A record does not fit before the wrap; it goes behind padding to the beginning, or is refused.
 pub(super) fn ring_wraps() {
@@ -104,6 +104,21 @@ pub(super) fn stripes_are_two() {
     });
     pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
     let (mut consumer, mut drained) = consumer.join().unwrap();
+    drain(&mut consumer, &mut drained);
+    drained.sort_unstable();
+    assert_eq!(drained, [1, 2]);
+}
+
+/// Two threads push and end, one seat: who has it pushes through its ring, also after the other, who leaves it when its thread ends.
+pub(super) fn seat_is_passed_on() {
+    let config = RingsConfig { seats: 1, stripes: 1, publishers_max: 0, ring_bytes: 64 };
+    let (producers, mut consumer) = rings(config, &unheard()).expect("bounds that can be");
+    let pushers = [1, 2].map(|n| {
+        let mut producers: In = producers.clone();
+        thread::spawn(move || producers.must_push(n))
+    });
+    pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+    let mut drained = Vec::new();
     drain(&mut consumer, &mut drained);
     drained.sort_unstable();
     assert_eq!(drained, [1, 2]);
