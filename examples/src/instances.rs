@@ -1,5 +1,6 @@
 //! Processes that are started, watched through what they say, and treated badly.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -12,14 +13,15 @@ use crate::audit::Sender;
 
 /// One process that runs an engine, sends messages, and says on its standard output how it is: a [`Said`] a line.
 ///
-/// Dropped, it is killed.
+/// What it says on its standard error is said here, too, and kept for [`end`](Self::end). Dropped, it is killed.
 #[derive(Debug)]
 pub struct Instance {
     /// Under which number it sends.
     pub sender: u64,
-    child: Child,
+    child: Mutex<Child>,
     orders: Option<ChildStdin>,
     listener: Option<JoinHandle<()>>,
+    complaints: Option<JoinHandle<()>>,
     heard: Arc<Heard>,
 }
 
@@ -53,7 +55,11 @@ pub struct Said {
 struct Heard {
     last: Mutex<Last>,
     news: Condvar,
+    complaints: Mutex<VecDeque<String>>,
 }
+
+/// So many lines of what it complains about are kept.
+const COMPLAINTS_MAX: usize = 12;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Last {
@@ -113,9 +119,23 @@ impl Instance {
     /// # Errors
     /// When it cannot be started.
     pub fn start(mut program: Command, sender: u64) -> io::Result<Self> {
-        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let (orders, words) = (child.stdin.take(), child.stdout.take());
+        let mut child =
+            program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let (orders, words, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let heard = Arc::new(Heard::default());
+        let complaints = errors.map(|errors| {
+            let heard = Arc::clone(&heard);
+            std::thread::spawn(move || {
+                for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                    eprintln!("instance {sender}: {line}");
+                    let mut complaints = heard.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+                    complaints.push_back(line);
+                    if complaints.len() > COMPLAINTS_MAX {
+                        complaints.pop_front();
+                    }
+                }
+            })
+        });
         let listener = words.map(|words| {
             let heard = Arc::clone(&heard);
             std::thread::spawn(move || {
@@ -128,12 +148,12 @@ impl Instance {
                 heard.set(|last| last.ended = true);
             })
         });
-        Ok(Self { sender, child, orders, listener, heard })
+        Ok(Self { sender, child: Mutex::new(child), orders, listener, complaints, heard })
     }
 
     /// Its process number.
     pub fn process(&self) -> u32 {
-        self.child.id()
+        self.process_mut().id()
     }
 
     /// What it said last.
@@ -149,6 +169,27 @@ impl Instance {
     /// Whether it has ended, however that was, and everything it said was heard.
     pub fn has_ended(&self) -> bool {
         self.heard.get().ended
+    }
+
+    /// How it ended and what it complained about last, if it has ended.
+    pub fn end(&self) -> Option<String> {
+        if !self.has_ended() {
+            return None;
+        }
+        let how = match self.process_mut().wait() {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        // Its last words are in the pipe still; should a child of its own hold the other end, they are not waited for.
+        let listened = Instant::now();
+        while self.complaints.as_ref().is_some_and(|listener| !listener.is_finished())
+            && listened.elapsed() < Duration::from_secs(1)
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let complaints = self.heard.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        let complaints: Vec<&str> = complaints.iter().map(String::as_str).collect();
+        Some(format!("instance {} ended with {how}; it said {complaints:?}", self.sender))
     }
 
     /// Waits until what it says is as it should be, and says when that was.
@@ -169,8 +210,11 @@ impl Instance {
             }
             let left = until.saturating_duration_since(Instant::now());
             if last.ended || left.is_zero() {
-                let how = if last.ended { "has ended" } else { "takes too long" };
-                return Err(NotSo { sender: self.sender, why: format!("{how}: {what}"), said: last.said });
+                let (said, ended) = (last.said, last.ended);
+                drop(last);
+                let end = self.end().filter(|_| ended).map(|end| format!(" ({end})")).unwrap_or_default();
+                let how = if ended { "has ended" } else { "takes too long" };
+                return Err(NotSo { sender: self.sender, why: format!("{how}: {what}{end}"), said });
             }
             let waited = self.heard.news.wait_timeout(last, left);
             last = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -189,7 +233,7 @@ impl Instance {
     /// # Errors
     /// What the operating system says.
     pub fn kill(&mut self) -> io::Result<Said> {
-        self.child.kill()?;
+        self.process_mut().kill()?;
         self.finish()
     }
 
@@ -215,9 +259,9 @@ impl Instance {
     /// What the operating system says.
     pub fn finish(&mut self) -> io::Result<Said> {
         self.orders = None;
-        self.child.wait()?;
+        self.process_mut().wait()?;
         // Everything it said is in the pipe still.
-        if let Some(listener) = self.listener.take() {
+        for listener in [self.listener.take(), self.complaints.take()].into_iter().flatten() {
             listener.join().map_err(|_| io::Error::other("the listener panicked"))?;
         }
         Ok(self.said())
@@ -228,7 +272,11 @@ impl Instance {
         if self.listener.is_none() {
             return Err(io::Error::other("it has ended"));
         }
-        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+        Ok(kill_process(Pid::from_child(&self.process_mut()), signal)?)
+    }
+
+    fn process_mut(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -291,6 +339,13 @@ mod tests {
         let instance = shell("echo '1 0 0 0 0 0 0'");
         let error = instance.wait("it leaves", SOON, |said| said.left).unwrap_err();
         assert!(error.to_string().contains("has ended: it leaves"), "{error}");
+    }
+
+    #[test]
+    fn one_that_has_ended_tells_how_and_why() {
+        let instance = shell("echo '1 0 0 0 0 0 0'; echo 'no more of this' >&2; exit 7");
+        let error = instance.wait("it leaves", SOON, |said| said.left).unwrap_err().to_string();
+        assert!(error.contains("exit status: 7") && error.contains("no more of this"), "{error}");
     }
 
     #[test]

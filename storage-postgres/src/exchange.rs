@@ -49,15 +49,17 @@ pub(crate) struct Exchange<'x, 'b> {
 pub(crate) enum Way {
     /// In one round trip: what was assumed is compared by the database.
     Fast,
-    /// While nobody else of the service writes: for everything that concerns others.
+    /// While nobody else of the service writes: for what others might be writing as well.
     Alone,
 }
 
 /// What is known of the database beyond the [`State`], for this batch only.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
-    /// Everything was loaded for this batch, of all partitions.
+    /// Where everything stands was loaded for this batch.
     pub(crate) is_fresh: bool,
+    /// And what is parked, of all partitions.
+    pub(crate) has_all: bool,
     /// Heads of partitions that somebody else writes were looked up for this batch.
     pub(crate) has_heads: bool,
     /// What had arrived when the batch was first sent is known.
@@ -126,7 +128,10 @@ pub(crate) enum Need {
 /// What a batch changes: how it was before, and what there is to write.
 #[derive(Default)]
 pub(crate) struct Changes<'b> {
+    /// None: nothing that all instances know alike is changed.
     pub(crate) shared: Option<Shared>,
+    /// Who is evicted: they can write nothing meanwhile.
+    pub(crate) evicted: BTreeSet<InstanceId>,
     pub(crate) heads: BTreeMap<Partition, Position>,
     pub(crate) trimmed: BTreeMap<Partition, Position>,
     pub(crate) cursors: BTreeMap<(Partition, usize), Cursor>,
@@ -218,17 +223,16 @@ impl Desktop<'_> {
         if let Some(Membership::Join(join)) = &batch.membership {
             refuse::join(join, &service.limits).map_err(NotApplied::Join)?;
         }
-        let is_alone = way == Way::Alone;
-        let concerns_others = turn == Turn::Join
-            || matches!(batch.membership, Some(Membership::Release(_) | Membership::Leave { .. }))
-            || !batch.operations.is_empty();
-        if concerns_others && !is_alone {
+        // Whoever joins has its row from then on, so what it brings along must not turn out to be otherwise.
+        let brings_something =
+            !batch.units.is_empty() || !batch.appends.is_empty() || batch.arrivals.is_some();
+        let concerns_others = !batch.operations.is_empty() || turn == Turn::Join && brings_something;
+        if concerns_others && way == Way::Fast {
             return Ok(Decided::Look(vec![Need::Alone]));
         }
         answer.clear();
         let sender = batch.from.instance;
         let group = state.shared.instances.get(&sender).and_then(|instance| instance.group);
-        let before = is_alone.then(|| state.shared.clone());
         let mut exchange = Exchange {
             service,
             group,
@@ -243,9 +247,13 @@ impl Desktop<'_> {
             stuck: HashSet::new(),
             freed: BTreeSet::new(),
             picked: Vec::new(),
-            changes: Changes { shared: before, ..Changes::default() },
+            changes: Changes::default(),
             needs: Vec::new(),
         };
+        if way == Way::Alone {
+            // Others remember what is changed now: all of them are to look again.
+            exchange.shared_mut();
+        }
         exchange.apply(batch, digest);
         let Exchange { state, changes, needs, .. } = exchange;
         if needs.is_empty() {
@@ -302,19 +310,16 @@ impl<'b> Exchange<'_, 'b> {
     /// Notes the sender's sign of life and its batch's number; registers it and its subscriptions if it joins.
     fn beat(&mut self, batch: &WorkBatch<'_>, digest: u64) {
         let (now, ttl) = (self.now, self.service.time_to_live);
-        let shared = &mut self.state.shared;
+        let shared = &self.state.shared;
         let truce = membership::truce(shared.last_commit, shared.truce, now, ttl);
         let went_back = shared.last_commit.is_some_and(|last| now < last);
         if truce != shared.truce || went_back {
             // Others may have committed meanwhile, of which nothing is known here.
             if !self.facts.is_fresh {
                 self.needs.push(Need::Fresh);
-            } else if truce != shared.truce && self.way == Way::Fast {
-                self.needs.push(Need::Alone);
+            } else if truce != self.state.shared.truce {
+                self.shared_mut().truce = truce;
             }
-        }
-        if self.way == Way::Alone {
-            self.state.shared.truce = truce;
         }
         let from = batch.from;
         if let Some(Membership::Join(join)) = &batch.membership {
@@ -379,9 +384,16 @@ impl<'b> Exchange<'_, 'b> {
     }
 
     pub(crate) fn need(&mut self, need: Need) {
-        if !self.needs.contains(&need) {
+        // Of records there may be thousands, and each is needed once.
+        if matches!(need, Need::Record { .. }) || !self.needs.contains(&need) {
             self.needs.push(need);
         }
+    }
+
+    /// What all instances know alike, to be changed.
+    pub(crate) fn shared_mut(&mut self) -> &mut Shared {
+        self.changes.shared.get_or_insert_with(|| self.state.shared.clone());
+        &mut self.state.shared
     }
 
     /// A cursor that is going to be moved.
@@ -427,7 +439,9 @@ impl<'b> Exchange<'_, 'b> {
         position: Position,
         change: impl FnOnce(&mut ParkedRow),
     ) {
-        let is_own = self.is_own(partition);
+        let group = self.state.shared.subscription(index).map(|one| one.group);
+        let owner = group.and_then(|group| self.state.shared.owner(group, partition).instance);
+        let is_own = owner.is_some_and(|owner| owner == self.sender || self.changes.evicted.contains(&owner));
         let Some(desk) = self.state.desk_mut(index, partition) else {
             return;
         };
@@ -464,7 +478,7 @@ impl<'b> Exchange<'_, 'b> {
         }
     }
 
-    /// What others remember as well may only be changed while they do not write.
+    /// What others may write as well may only be changed while they do not.
     pub(crate) fn write_alone(&mut self, is_needed: bool) {
         if is_needed && self.way == Way::Fast {
             self.need(Need::Alone);

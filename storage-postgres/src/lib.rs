@@ -23,8 +23,14 @@
 //! heads, cursors, what is parked, the newest messages. A batch is decided on that, and sent as the arguments of one SQL
 //! function, which takes the instance's row lock, compares everything that was assumed (that nobody has changed the service, that keys
 //! are new, at which versions streams and projections are, that no arrivals came that matter), and writes. One round trip, one
-//! transaction. When something is otherwise nothing is written, and the batch is decided again on what is so. What concerns
-//! all instances (joining, leaving, evicting, an operator's wishes) is done with all their rows locked, in a few round trips.
+//! transaction. When something is otherwise nothing is written, and the batch is decided again on what is so.
+//!
+//! What all instances know alike (who is there, who owns what) has a version. A batch that changes it (joining, leaving, giving
+//! back, taking what is free, evicting) goes the same way, in one round trip: it locks the service's row, and those of the evicted,
+//! compares the version on which it was decided, and adds one to it. Nobody else waits for that; who has decided on the version
+//! before is told, looks again, and goes on. Only what any instance might be writing at that moment (an operator's wishes, what
+//! is parked for whoever knows its type, a partition that changes hands while another group appends to it) is done with all their
+//! rows locked, in a few round trips.
 //!
 //! The log is written as blocks of many messages into one table after the other; one in which everything is settled is
 //! truncated. What each exchange has moved is appended, and folded into rows of its own now and then. So nothing is updated in place
@@ -39,6 +45,7 @@
 mod alone;
 mod append;
 mod body;
+mod change;
 mod draft;
 mod due;
 mod enqueue;

@@ -19,12 +19,12 @@ use crate::state::{
 };
 use crate::statements::Statements;
 use crate::tail::{Entry, Slice, Tail, read_block};
-use crate::wire::{Arguments, come, uuid};
+use crate::wire::{Arguments, Come, come, uuid};
 
 /// How much of the service is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// What the sender owns, and what all know alike.
+    /// What the sender owns or might take, and what all know alike.
     Mine,
     /// Everything.
     All,
@@ -69,10 +69,6 @@ pub(crate) async fn load(
         queries.push(Box::pin(async move { client.query_typed(text, &[(service, Type::INT4)]).await }));
     }
     if extent != Extent::Places {
-        queries
-            .push(Box::pin(async { client.query_typed(&sql.load_events, &[(service, Type::INT4)]).await }));
-    }
-    if extent != Extent::Places {
         queries.push(Box::pin(async {
             let arguments = [(service as _, Type::INT4), (&me as _, Type::UUID), (&all as _, Type::BOOL)];
             client.query_typed(&sql.load_parked, &arguments).await
@@ -80,8 +76,8 @@ pub(crate) async fn load(
     }
     let mut found = join_all(queries).await.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter();
     let mut next = || found.next().unwrap_or_default();
-    let (service, instances, exchanges, groups, owners, subscriptions, places, events, parked) =
-        (next(), next(), next(), next(), next(), next(), next(), next(), next());
+    let (service, instances, exchanges, groups, owners, subscriptions, places, parked) =
+        (next(), next(), next(), next(), next(), next(), next(), next());
 
     let service = service.first().ok_or(Stop::Damaged("the service is gone"))?;
     let clock = Timestamp::from_micros(service.get(4));
@@ -138,14 +134,6 @@ pub(crate) async fn load(
             desk.suspects = (!desk.cursor.has_suspects()).then(Suspects::default);
         }
     }
-    for row in &events {
-        let position = Position(row.get::<_, i64>(1) as u64);
-        if let Some(part) = state.parts.get_mut(row.get::<_, i32>(0) as usize)
-            && position > part.trimmed
-        {
-            part.events.insert(position);
-        }
-    }
     for row in &parked {
         let index = index_of(SubscriptionId(row.get::<_, i32>(0) as u32));
         let position = Position(row.get::<_, i64>(2) as u64);
@@ -166,37 +154,130 @@ pub(crate) async fn load_arrivals(
     state: &mut State,
     sender: InstanceId,
 ) -> Result<(), Stop> {
-    let me = uuid(sender.to_bytes());
-    let arguments = [(&sql.service as _, Type::INT4), (&me as _, Type::UUID)];
-    let rows = client.query_typed(&sql.load_arrivals, &arguments).await?;
-    let arrivals = rows.first().ok_or(Stop::Damaged("arrivals cannot be read"))?;
-    state.seen = arrivals.get("seen");
-    for (id, partition, due, arrival) in come(arrivals, state.parts.len() as u32)? {
+    let partitions = state.parts.len() as u32;
+    let (seen, come) = fetch_arrivals(client, sql, sender, partitions).await?;
+    put_arrivals(state, sender, seen, come);
+    Ok(())
+}
+
+/// Adds arrivals that were loaded.
+fn put_arrivals(state: &mut State, sender: InstanceId, seen: String, come: Vec<Come>) {
+    state.seen = seen;
+    for (id, partition, due, arrival) in come {
         // Drafts are for anybody.
         let is_written = state.shared.writer(partition) == Some(sender);
         if let Some(part) = state.parts.get_mut(partition.0 as usize).filter(|_| is_written) {
             part.arrivals.add(id, due, arrival);
         }
     }
+}
+
+async fn fetch_arrivals(
+    client: &Client,
+    sql: &Statements,
+    sender: InstanceId,
+    partitions: u32,
+) -> Result<(String, Vec<Come>), Stop> {
+    let me = uuid(sender.to_bytes());
+    let arguments = [(&sql.service as _, Type::INT4), (&me as _, Type::UUID)];
+    let rows = client.query_typed(&sql.load_arrivals, &arguments).await?;
+    let arrivals = rows.first().ok_or(Stop::Damaged("arrivals cannot be read"))?;
+    Ok((arrivals.get("seen"), come(arrivals, partitions)?))
+}
+
+/// Loads what is not kept of arrivals and of where events lie, in one round trip.
+pub(crate) async fn load_rest(
+    client: &Client,
+    sql: &Statements,
+    state: &mut State,
+    sender: InstanceId,
+    extent: Extent,
+    kept: &Kept,
+) -> Result<(), Stop> {
+    let partitions = state.parts.len() as u32;
+    let arrivals = async {
+        match kept.arrivals {
+            true => Ok(None),
+            false => fetch_arrivals(client, sql, sender, partitions).await.map(Some),
+        }
+    };
+    // In this order on the way.
+    let events = load_events(client, sql, state, sender, extent, kept);
+    let (events, arrivals) = futures_util::future::join(events, arrivals).await;
+    events?;
+    if let Some((seen, come)) = arrivals? {
+        put_arrivals(state, sender, seen, come);
+    }
     Ok(())
 }
 
-/// Takes over from what was remembered what cannot have changed: messages, and arrivals of partitions that the sender wrote
-/// all the time. Says whether those are all it writes now.
-pub(crate) fn carry_over(state: &mut State, mut previous: State, sender: InstanceId) -> bool {
+/// Loads where events lie in the partitions for which that may be asked: those that an instance owns or might take, or all of
+/// them; not where it is remembered.
+async fn load_events(
+    client: &Client,
+    sql: &Statements,
+    state: &mut State,
+    sender: InstanceId,
+    extent: Extent,
+    kept: &Kept,
+) -> Result<(), Stop> {
+    // Where groups share partitions, whoever clears up does so everywhere.
+    let all = extent == Extent::All || state.shared.groups.len() > 1;
+    let is_asked = |partition: &Partition| {
+        let writer = state.shared.writer(*partition);
+        !kept.events.contains(partition) && (all || writer.is_none_or(|writer| writer == sender))
+    };
+    let asked: Vec<Partition> = (0..state.parts.len() as u32).map(Partition).filter(is_asked).collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let partitions: Vec<i32> = asked.iter().map(|partition| partition.0 as i32).collect();
+    let trimmed = |partition: &Partition| state.parts[partition.0 as usize].trimmed.0 as i64;
+    let trimmed: Vec<i64> = asked.iter().map(trimmed).collect();
+    let arguments = Arguments::default()
+        .add(&sql.service, Type::INT4)
+        .add(&partitions, Type::INT4_ARRAY)
+        .add(&trimmed, Type::INT8_ARRAY);
+    for row in client.query_typed(&sql.load_events, arguments.types()).await? {
+        if let Some(part) = state.parts.get_mut(row.get::<_, i32>(0) as usize) {
+            part.events.insert(Position(row.get::<_, i64>(1) as u64));
+        }
+    }
+    Ok(())
+}
+
+/// What [`carry_over`] has taken over.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// All arrivals of the partitions that the sender writes.
+    arrivals: bool,
+    /// Where events lie in these.
+    events: BTreeSet<Partition>,
+}
+
+/// Takes over from what was remembered what cannot have changed: messages, and of partitions that the sender wrote all the
+/// time arrivals and where events lie.
+pub(crate) fn carry_over(state: &mut State, mut previous: State, sender: InstanceId) -> Kept {
     let writes = |state: &State, at: usize| state.shared.writer(Partition(at as u32)) == Some(sender);
-    let knows_all = !previous.seen.is_empty()
-        && (0..state.parts.len()).all(|at| !writes(state, at) || writes(&previous, at));
+    let mut kept = Kept {
+        arrivals: !previous.seen.is_empty()
+            && (0..state.parts.len()).all(|at| !writes(state, at) || writes(&previous, at)),
+        events: BTreeSet::new(),
+    };
     for at in 0..state.parts.len() {
-        let is_written = writes(state, at);
+        let (is_written, was_written) = (writes(state, at), writes(&previous, at));
         let (Some(old), part) = (previous.parts.get_mut(at), &mut state.parts[at]) else {
             continue;
         };
-        if knows_all && is_written {
+        if kept.arrivals && is_written {
             part.arrivals = core::mem::take(&mut old.arrivals);
         }
         if old.head == part.head {
             part.tail = core::mem::take(&mut old.tail);
+            if is_written && was_written {
+                part.events = old.events.split_off(&part.trimmed.next());
+                kept.events.insert(Partition(at as u32));
+            }
         }
         for (desk, old) in part.desks.iter_mut().zip(&mut old.desks) {
             if let (Some(desk), Some(old)) = (desk, old) {
@@ -208,10 +289,10 @@ pub(crate) fn carry_over(state: &mut State, mut previous: State, sender: Instanc
             }
         }
     }
-    if knows_all {
+    if kept.arrivals {
         state.seen = previous.seen;
     }
-    knows_all
+    kept
 }
 
 fn read_instances(
@@ -338,6 +419,7 @@ pub(crate) async fn look_up(
 ) -> Result<(), Stop> {
     let mut queries: Vec<BoxFuture<'_, Result<Found, Stop>>> = Vec::new();
     let mut suspects: BTreeMap<Partition, (Position, Position)> = BTreeMap::new();
+    let mut records = Records::default();
     for need in needs {
         match need.clone() {
             Need::Fresh | Need::Alone => {}
@@ -357,12 +439,7 @@ pub(crate) async fn look_up(
                 let known = suspects.entry(partition).or_insert(before.unwrap_or((after, last)));
                 *known = (known.0.min(after), known.1.max(last));
             }
-            Need::Record { index, partition, position } => queries.push(Box::pin(async move {
-                let arguments = key_of(sql, index, partition, position);
-                let rows = client.query_typed(&sql.parked_record, &arguments.types()).await?;
-                let record: &[u8] = rows.first().ok_or(Stop::Damaged("a parked row is gone"))?.get(0);
-                Ok(Found::Record { index, partition, position, record: record.into() })
-            })),
+            Need::Record { index, partition, position } => records.push(index, partition, position),
             Need::Message { partition, position } => {
                 let trimmed = state.parts[partition.0 as usize].trimmed;
                 queries.push(Box::pin(async move {
@@ -372,8 +449,12 @@ pub(crate) async fn look_up(
                 }));
             }
             Need::IsEvent { partition, position } => queries.push(Box::pin(async move {
-                let arguments = key_of(sql, 0, partition, position);
-                let rows = client.query_typed(&sql.is_event, &arguments.types()[..3]).await?;
+                let (number, at) = (partition.0 as i32, position.0 as i64);
+                let arguments = Arguments::default()
+                    .add(&sql.service, Type::INT4)
+                    .add(&number, Type::INT4)
+                    .add(&at, Type::INT8);
+                let rows = client.query_typed(&sql.is_event, arguments.types()).await?;
                 Ok(Found::IsEvent { partition, position, is_event: !rows.is_empty() })
             })),
             Need::FirstEvents => queries.push(Box::pin(async move {
@@ -393,6 +474,9 @@ pub(crate) async fn look_up(
                 Ok(Found::OldEvents(client.query_typed(&sql.old_events, arguments.types()).await?))
             })),
         }
+    }
+    if !records.positions.is_empty() {
+        queries.push(Box::pin(records.fetch(client, sql)));
     }
     for (&partition, &(after, last)) in &suspects {
         let trimmed = state.parts[partition.0 as usize].trimmed;
@@ -414,31 +498,32 @@ pub(crate) async fn look_up(
     Ok(())
 }
 
-/// The key of a parked row: the service, partition, position and subscription.
-struct Key<'k> {
-    service: &'k i32,
-    partition: i32,
-    position: i64,
-    subscription: i32,
+/// Parked rows whose records are needed: there may be very many after a hand-over.
+#[derive(Default)]
+struct Records {
+    subscriptions: Vec<i32>,
+    partitions: Vec<i32>,
+    positions: Vec<i64>,
 }
 
-fn key_of(sql: &Statements, index: usize, partition: Partition, position: Position) -> Key<'_> {
-    Key {
-        service: &sql.service,
-        partition: partition.0 as i32,
-        position: position.0 as i64,
-        subscription: number(index).0 as i32,
+impl Records {
+    fn push(&mut self, index: usize, partition: Partition, position: Position) {
+        self.subscriptions.push(number(index).0 as i32);
+        self.partitions.push(partition.0 as i32);
+        self.positions.push(position.0 as i64);
     }
-}
 
-impl Key<'_> {
-    fn types(&self) -> Vec<(&(dyn tokio_postgres::types::ToSql + Sync), Type)> {
-        vec![
-            (self.service, Type::INT4),
-            (&self.partition, Type::INT4),
-            (&self.position, Type::INT8),
-            (&self.subscription, Type::INT4),
-        ]
+    async fn fetch(self, client: &Client, sql: &Statements) -> Result<Found, Stop> {
+        let arguments = Arguments::default()
+            .add(&sql.service, Type::INT4)
+            .add(&self.subscriptions, Type::INT4_ARRAY)
+            .add(&self.partitions, Type::INT4_ARRAY)
+            .add(&self.positions, Type::INT8_ARRAY);
+        let rows = client.query_typed(&sql.parked_records, arguments.types()).await?;
+        if rows.len() < self.positions.len() {
+            return Err(Stop::Damaged("a parked row is gone"));
+        }
+        Ok(Found::Records(rows))
     }
 }
 
@@ -447,7 +532,7 @@ enum Found {
     Heads(Vec<Row>),
     Ahead { index: usize, partition: Partition, read: Tail },
     Suspects { partition: Partition, read: Tail },
-    Record { index: usize, partition: Partition, position: Position, record: Arc<[u8]> },
+    Records(Vec<Row>),
     Message { partition: Partition, position: Position, read: Tail },
     IsEvent { partition: Partition, position: Position, is_event: bool },
     FirstEvents(Vec<Row>),
@@ -482,9 +567,14 @@ fn take(found: Found, state: &mut State, facts: &mut Facts) -> Result<(), Stop> 
         Found::Suspects { partition, read } => {
             facts.suspected.insert(partition, read);
         }
-        Found::Record { index, partition, position, record } => {
-            if let Some(desk) = state.desk_mut(index, partition) {
-                desk.parked.change(position, |row| row.message.record = Some(record));
+        Found::Records(rows) => {
+            for row in rows {
+                let index = index_of(SubscriptionId(row.get::<_, i32>(0) as u32));
+                let partition = Partition(row.get::<_, i32>(1) as u32);
+                let (position, record) = (Position(row.get::<_, i64>(2) as u64), row.get::<_, &[u8]>(3));
+                if let Some(desk) = index.and_then(|index| state.desk_mut(index, partition)) {
+                    desk.parked.change(position, |row| row.message.record = Some(record.into()));
+                }
             }
         }
         Found::Message { partition, position, read } => {

@@ -23,8 +23,10 @@ impl Exchange<'_, '_> {
         // Its number and digest are those before this batch: the exchange itself notes them.
         let known = KnownInstance { start_token: from.start_token, last: from.number, digest, gone: false };
         let instance = Instance { known, group, types: Arc::from(types), last_seen: self.now };
-        self.state.shared.instances.insert(from.instance, instance);
+        self.shared_mut().instances.insert(from.instance, instance);
         if let Some(group) = group {
+            // The others are to give it its share.
+            self.changes.news = true;
             for spec in join.subscriptions {
                 let id = self.register(group, spec);
                 self.registered.push(id);
@@ -92,26 +94,24 @@ impl Exchange<'_, '_> {
     /// Frees a partition of the sender.
     fn free(&mut self, partition: Partition) {
         if let Some(group) = self.group {
-            self.state.shared.groups[group].owners[partition.0 as usize].instance = None;
+            self.shared_mut().groups[group].owners[partition.0 as usize].instance = None;
             self.freed.insert(partition);
             self.changes.news = true;
         }
     }
 
     /// Evicts every other instance that has been silent for its time to live, unless the silence was everybody's.
+    ///
+    /// What is remembered of others is old: the database says whether there is a reason to look.
     pub(crate) fn evict(&mut self) {
         let (now, ttl) = (self.now, self.service.time_to_live);
-        if self.state.shared.truce.is_some_and(|until| now < until) {
+        if !self.facts.has_all || self.state.shared.truce.is_some_and(|until| now < until) {
             return;
         }
         let is_silent =
             |(id, one): &(InstanceId, &Instance)| *id != self.sender && expired(one.last_seen, now, ttl);
         let silent: Vec<InstanceId> =
             self.state.shared.living().filter(is_silent).map(|(id, _)| id).collect();
-        self.write_alone(!silent.is_empty());
-        if self.needs.contains(&Need::Alone) {
-            return;
-        }
         for id in silent {
             self.evict_one(id);
             self.changes.news = true;
@@ -121,6 +121,7 @@ impl Exchange<'_, '_> {
     fn evict_one(&mut self, id: InstanceId) {
         let now = self.now;
         let group = self.state.shared.instances.get(&id).and_then(|instance| instance.group);
+        self.changes.evicted.insert(id);
         self.bury(id);
         let Some(group) = group else {
             return;
@@ -146,7 +147,7 @@ impl Exchange<'_, '_> {
                 }
             }
             if is_owned {
-                self.state.shared.groups[group].owners[partition.0 as usize].instance = None;
+                self.shared_mut().groups[group].owners[partition.0 as usize].instance = None;
             }
         }
     }
@@ -162,13 +163,12 @@ impl Exchange<'_, '_> {
             .filter(|index| !self.freed.contains(&Partition(*index as u32)))
             .collect();
         let takes = takes(self.sender, free.len() as u32, &self.holdings(group)) as usize;
-        self.write_alone(takes > 0);
-        if self.needs.contains(&Need::Alone) {
-            return;
-        }
         for index in free.into_iter().take(takes) {
-            let owner = &mut self.state.shared.groups[group].owners[index];
-            *owner = Owner { instance: Some(self.sender), epoch: Epoch(owner.epoch.0 + 1) };
+            // Whoever appends there for another group has to end that first.
+            self.write_alone(self.state.shared.writer(Partition(index as u32)).is_some());
+            let sender = self.sender;
+            let owner = &mut self.shared_mut().groups[group].owners[index];
+            *owner = Owner { instance: Some(sender), epoch: Epoch(owner.epoch.0 + 1) };
         }
     }
 
@@ -226,7 +226,7 @@ impl Exchange<'_, '_> {
     /// Registers a subscription, or takes over what may change of one that is known.
     pub(crate) fn register(&mut self, group: usize, spec: &SubscriptionSpec<'_>) -> SubscriptionId {
         let attempts_max = spec.attempts_max.max(1);
-        let shared = &mut self.state.shared;
+        let shared = self.shared_mut();
         let is_it =
             |index: &usize| shared.subscription(*index).is_some_and(|known| *known.name == *spec.name);
         if let Some(index) = shared.groups[group].subscriptions.iter().copied().find(is_it) {
@@ -283,7 +283,7 @@ impl Exchange<'_, '_> {
 
     pub(crate) fn group_named(&mut self, name: &str) -> usize {
         let partitions = self.service.partitions as usize;
-        let groups = &mut self.state.shared.groups;
+        let groups = &mut self.shared_mut().groups;
         groups.iter().position(|group| *group.name == *name).unwrap_or_else(|| {
             let owners = vec![Owner::default(); partitions];
             groups.push(Group { name: name.into(), owners, subscriptions: Vec::new() });
@@ -293,7 +293,7 @@ impl Exchange<'_, '_> {
 
     /// Notes that an instance is gone for good.
     fn bury(&mut self, id: InstanceId) {
-        if let Some(instance) = self.state.shared.instances.get_mut(&id) {
+        if let Some(instance) = self.shared_mut().instances.get_mut(&id) {
             instance.known.gone = true;
             instance.types = Arc::from([]);
         }

@@ -45,8 +45,8 @@ impl Exchange<'_, '_> {
 
     fn drop_subscription(&mut self, id: SubscriptionId) -> Option<()> {
         let index = index_of(id)?;
-        let gone = self.state.shared.subscriptions.get_mut(index)?.take()?;
-        self.state.shared.groups[gone.group].subscriptions.retain(|kept| *kept != index);
+        let gone = self.shared_mut().subscriptions.get_mut(index)?.take()?;
+        self.shared_mut().groups[gone.group].subscriptions.retain(|kept| *kept != index);
         for partition in (0..self.service.partitions).map(Partition) {
             let desk = self.state.part_mut(partition).desks[index].take();
             self.changes.desks.push((partition, index, desk));
@@ -63,7 +63,7 @@ impl Exchange<'_, '_> {
     }
 
     fn pausing(&mut self, id: SubscriptionId, paused: bool) -> Option<()> {
-        self.state.shared.subscriptions.get_mut(index_of(id)?)?.as_mut()?.paused = paused;
+        self.shared_mut().subscriptions.get_mut(index_of(id)?)?.as_mut()?.paused = paused;
         Some(())
     }
 }

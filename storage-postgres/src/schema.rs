@@ -15,9 +15,10 @@ const MIGRATIONS: [&str; VERSION as usize] =
     [include_str!("sql/schema/1_tables.sql"), include_str!("sql/schema/2_limits.sql")];
 
 /// The functions hold nothing, so there are only those of today: they replace whatever was there.
-const FUNCTIONS: [&str; 5] = [
+const FUNCTIONS: [&str; 6] = [
     include_str!("sql/functions/drop.sql"),
     include_str!("sql/functions/exchange.sql"),
+    include_str!("sql/functions/members.sql"),
     include_str!("sql/functions/recycle.sql"),
     include_str!("sql/functions/enqueue_record.sql"),
     include_str!("sql/functions/enqueue.sql"),

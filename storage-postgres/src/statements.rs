@@ -1,7 +1,7 @@
 //! The texts of all statements, with the schema's name in them.
 
 use crate::schema::sql;
-use crate::wire::call_text;
+use crate::wire::{call_text, change_text};
 
 macro_rules! statements {
     ($($name:ident)*) => {
@@ -11,6 +11,8 @@ macro_rules! statements {
             /// The service's number, which nearly all begin with.
             pub(crate) service: i32,
             pub(crate) exchange: String,
+            /// An exchange that changes what concerns all instances.
+            pub(crate) change: String,
             $(pub(crate) $name: String,)*
         }
 
@@ -19,6 +21,7 @@ macro_rules! statements {
                 Self {
                     service,
                     exchange: call_text(schema),
+                    change: change_text(schema),
                     $($name: sql(include_str!(concat!("sql/", stringify!($name), ".sql")), schema),)*
                 }
             }
@@ -30,7 +33,6 @@ statements! {
     load_service load_instances load_exchanges load_groups load_owners load_subscriptions load_places load_events
     load_parked load_arrivals
     lock_service lock_instances lock_instance
-    heads read_blocks read_events parked_record is_event first_events old_events
-    bump add_instance forget_gone bury_instances delete_exchanges add_groups put_subscriptions drop_subscriptions
-    drop_places drop_parked put_owners recycle
+    heads read_blocks read_events parked_records is_event first_events old_events
+    recycle
 }

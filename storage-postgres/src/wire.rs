@@ -8,6 +8,7 @@ use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 use whizbang_storage::{InstanceId, MessageId, Partition, Position, StreamId, Timestamp, Version};
 
+use crate::change::Change;
 use crate::draft::{self, DRAFT};
 use crate::error::Stop;
 use crate::exchange::{Changes, Facts};
@@ -92,10 +93,15 @@ pub(crate) fn call_text(schema: &str) -> String {
     crate::schema::sql(&format!("SELECT * FROM {{schema}}.exchange({})", numbers.join(", ")), schema)
 }
 
+/// The statement that calls it, and writes what changes for all instances.
+pub(crate) fn change_text(schema: &str) -> String {
+    crate::schema::sql(&crate::change::text(ARGUMENTS), schema)
+}
+
 const ARGUMENTS: usize = 62;
 
 /// A list that is not sent when it is empty.
-fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+pub(crate) fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 
@@ -110,6 +116,7 @@ impl Call<'_> {
         client: &Client,
         state: &State,
         changes: &Changes<'_>,
+        change: Option<&Change<'_>>,
         timeout: Duration,
     ) -> Result<Reply, Stop> {
         let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
@@ -270,6 +277,10 @@ impl Call<'_> {
             .add(&removed, Type::INT4)
             .add(&self.channel, Type::TEXT);
         debug_assert_eq!(arguments.0.len(), ARGUMENTS);
+        let arguments = match change {
+            Some(change) => change.add_to(arguments),
+            None => arguments,
+        };
         let query = client.query_typed(self.text, &arguments.0);
         let rows = tokio::time::timeout(timeout, query).await.map_err(|_| Stop::Silent)??;
         let row = rows.into_iter().next().ok_or(Stop::Damaged("the exchange was not answered"))?;

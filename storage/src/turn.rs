@@ -51,6 +51,10 @@ pub fn turn(
     if from.number == known.last {
         return match (known.digest == digest, answer_is_kept, known.gone) {
             (true, true, false) => Ok(Turn::Repeat),
+            // It is gone because this batch said so, and nobody has evicted it.
+            (true, true, true) if matches!(batch.membership, Some(Membership::Leave { .. })) => {
+                Ok(Turn::Repeat)
+            }
             (true, true, true) => Ok(Turn::RepeatEvicted),
             (_, _, true) => Err(StoreError::Evicted),
             (false, _, false) => Err(StoreError::DifferentBatch { number: from.number }),
@@ -120,5 +124,15 @@ mod tests {
             let got = format!("{:?}", turn(known, &batch, 99, kept));
             assert_eq!(got, expected, "case {index}");
         }
+    }
+
+    #[test]
+    fn who_has_left_is_told_so_once_more() {
+        let sender = Sender { instance: InstanceId::from_bits(NonZeroU128::MIN), start_token: 7, number: 4 };
+        let mut batch = WorkBatch::empty(sender);
+        let gone = Some(KnownInstance { start_token: 7, last: 4, digest: 99, gone: true });
+        assert!(matches!(turn(gone, &batch, 99, true), Ok(Turn::RepeatEvicted)));
+        batch.membership = Some(Membership::Leave { running: &[] });
+        assert!(matches!(turn(gone, &batch, 99, true), Ok(Turn::Repeat)));
     }
 }

@@ -1,1 +1,0 @@
-DELETE FROM {schema}.exchange WHERE service = $1 AND instance = ANY ($2)

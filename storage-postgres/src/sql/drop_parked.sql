@@ -1,1 +1,0 @@
-DELETE FROM {schema}.parked WHERE service = $1 AND subscription = ANY ($2)

@@ -1,1 +1,0 @@
-DELETE FROM {schema}.subscription WHERE service = $1 AND number = ANY ($2)

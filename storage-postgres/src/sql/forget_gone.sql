@@ -1,1 +1,0 @@
-DELETE FROM {schema}.instance WHERE service = $1 AND gone_at < $2

@@ -1,0 +1,120 @@
+//! What membership costs: round trips, and whether anybody waits for anybody else.
+
+mod fixture;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fixture::{connect, schema_name};
+use whizbang_postgres_cluster::{Cluster, Proxy};
+use whizbang_storage::*;
+use whizbang_storage_conformance::{Member, sender, subscription};
+use whizbang_storage_postgres::{PostgresOptions, PostgresStore};
+
+/// Instances of one service behind a proxy that counts, under a clock of the test's own.
+struct Group {
+    proxy: Proxy,
+    options: PostgresOptions,
+    clock: TestClock,
+}
+
+impl Group {
+    async fn new() -> Self {
+        let proxy = Proxy::in_front_of(Cluster::shared()).unwrap();
+        let clock = TestClock::new();
+        let options = PostgresOptions {
+            schema: schema_name(),
+            service: Service { partitions: 4, ..Service::named("members") },
+            clock: Some(Arc::new(clock.clone())),
+            ..PostgresOptions::from_url(&proxy.url()).unwrap()
+        };
+        options.migrate().await.unwrap();
+        Self { proxy, options, clock }
+    }
+
+    async fn joined(&self, number: u32) -> Member<PostgresStore> {
+        let mut member = Member::new(self.options.clone().open().await.unwrap(), sender(number));
+        member.join(Some("group"), &[subscription("all")], &[]).await;
+        member
+    }
+
+    /// Two with half of the partitions each.
+    async fn balanced(&self) -> (Member<PostgresStore>, Member<PostgresStore>) {
+        let (mut a, mut b) = (self.joined(1).await, self.joined(2).await);
+        assert_eq!(a.heartbeat().await.give_back, 2);
+        a.release(&[Partition(2), Partition(3)]).await;
+        assert_eq!(owned(&b.heartbeat().await), [2, 3]);
+        assert_eq!(owned(&a.heartbeat().await), [0, 1]);
+        (a, b)
+    }
+
+    /// Round trips since a number of them.
+    fn turns_since(&self, before: u64) -> u64 {
+        self.proxy.traffic().turns - before
+    }
+}
+
+fn owned(answer: &MembershipAnswer) -> Vec<u32> {
+    answer.owned.iter().map(|owned| owned.partition.0).collect()
+}
+
+/// What an engine with nothing to do sends.
+async fn beat(member: &mut Member<PostgresStore>) -> MembershipAnswer {
+    let batch = member.batch();
+    let room = Limit { messages: 9, bytes: 1 << 20 };
+    let batch = WorkBatch {
+        membership: Some(Membership::Heartbeat),
+        arrivals: Some(9),
+        due: Some(room),
+        housekeeping: Some(9),
+        ..batch
+    };
+    member.ok(batch).await.membership.clone().unwrap()
+}
+
+#[tokio::test]
+async fn balanced_instances_with_nothing_to_do_say_one_thing_a_heartbeat() {
+    let group = Group::new().await;
+    let (mut a, mut b) = group.balanced().await;
+    let before = group.proxy.traffic().turns;
+    let every = group.options.service.time_to_live / 3;
+    // Several times to live: what each remembers of the other grows old.
+    for _ in 0..10 {
+        group.clock.advance(every);
+        assert_eq!(owned(&beat(&mut a).await), [0, 1]);
+        assert_eq!(owned(&beat(&mut b).await), [2, 3]);
+    }
+    assert_eq!(group.turns_since(before), 20);
+    assert!(every > Duration::from_secs(1), "so that is less than one a second");
+}
+
+#[tokio::test]
+async fn leaving_is_one_round_trip_and_taking_over_a_handful() {
+    let group = Group::new().await;
+    let (mut a, mut b) = group.balanced().await;
+    let before = group.proxy.traffic().turns;
+    a.leave(&[]).await;
+    assert_eq!(group.turns_since(before), 1);
+    assert_eq!(owned(&b.heartbeat().await), [0, 1, 2, 3]);
+    // It finds that something has changed, looks (what there is, then what lies there), takes, and looks what has arrived.
+    assert!(group.turns_since(before) <= 6, "{}", group.turns_since(before));
+}
+
+#[tokio::test]
+async fn nobody_waits_for_an_exchange_of_another_to_join_release_or_leave() {
+    let group = Group::new().await;
+    let (mut a, b) = group.balanced().await;
+    // As if an exchange of b's took for ever.
+    let mut mine = connect().await;
+    let open = mine.transaction().await.unwrap();
+    let id: String = sender(2).instance.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let lock = format!("SELECT FROM {}.instance WHERE id = '{id}' FOR NO KEY UPDATE", group.options.schema);
+    assert_eq!(open.query(&lock, &[]).await.unwrap().len(), 1);
+    let mut c = group.joined(3).await;
+    a.release(&[Partition(1)]).await;
+    assert_eq!(owned(&c.heartbeat().await), [1]);
+    a.leave(&[]).await;
+    assert_eq!(owned(&c.heartbeat().await), [0, 1]);
+    open.rollback().await.unwrap();
+    drop(b);
+}
