@@ -20,6 +20,8 @@ pub(crate) struct Agenda {
     settled: u64,
     /// Housekeeping did not finish.
     untidy: bool,
+    /// The next instant at which rows are removed, however few.
+    tidy_at: Instant,
 }
 
 /// What goes into one batch besides what the rings hold.
@@ -45,6 +47,9 @@ const ARRIVALS_MAX: usize = 4_096;
 const WORTH_REMOVING: u64 = 1_024;
 /// Rows removed by one batch beyond those it has just settled.
 const REMOVED_EXTRA: u64 = 4_096;
+/// In so many heartbeats rows are removed once, however few: where instances share a database, whoever does it first has to
+/// look what the others have done.
+const TIDY_EVERY: u32 = 10;
 /// The shortest time after which due work that did not come is asked for again.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -63,6 +68,7 @@ impl Agenda {
             due: false,
             settled: 0,
             untidy: false,
+            tidy_at: now,
         }
     }
 
@@ -75,7 +81,8 @@ impl Agenda {
     pub(crate) fn plan(&self, now: Instant, handing_out: bool) -> Plan {
         let time_has_come = self.due_at.is_some_and(|due| due <= now);
         let heartbeat = self.heartbeat_at <= now || time_has_come;
-        let housekeeping = self.untidy || self.settled >= WORTH_REMOVING || heartbeat;
+        let tidies = heartbeat && self.tidy_at <= now;
+        let housekeeping = self.untidy || self.settled >= WORTH_REMOVING || tidies;
         Plan {
             heartbeat,
             arrivals: (self.arrivals || heartbeat).then_some(ARRIVALS_MAX),
@@ -103,6 +110,7 @@ impl Agenda {
         if let Some(limit) = plan.housekeeping {
             self.settled = 0;
             self.untidy = removed >= limit;
+            self.tidy_at = later(now, self.heartbeat_every.saturating_mul(TIDY_EVERY));
         }
         if plan.heartbeat {
             self.heartbeat_at = now + self.heartbeat_every;
@@ -227,6 +235,18 @@ mod tests {
         let plan = agenda.plan(now, true);
         agenda.answered(&plan, now, 0, 0, 0);
         assert!(!agenda.is_pressing(now, true));
+    }
+
+    #[test]
+    fn a_few_rows_are_removed_now_and_then() {
+        let now = Instant::now();
+        let mut agenda = quiet(now);
+        agenda.settled(1);
+        agenda.hinted(now);
+        let tidies = |agenda: &Agenda, beats: u32| agenda.plan(now + EVERY * beats, true).housekeeping.is_some();
+        assert!(agenda.plan(now, true).heartbeat && !tidies(&agenda, 0), "a hint is no reason");
+        assert!(!tidies(&agenda, TIDY_EVERY - 1));
+        assert!(tidies(&agenda, TIDY_EVERY));
     }
 
     #[test]

@@ -10,11 +10,9 @@ impl Exchange<'_, '_> {
         if rows_max == 0 {
             return;
         }
-        // What others settle and trim meanwhile is not known here, but each can clear up after itself. Where groups share
-        // partitions, nobody knows alone what all have settled.
         let others = self.state.shared.living().any(|(id, _)| id != self.sender);
-        let is_shared = others && self.state.shared.groups.len() > 1;
-        if is_shared && !self.facts.is_fresh {
+        if others && !self.facts.is_fresh {
+            // Others have settled and trimmed meanwhile.
             self.need(Need::Fresh);
             return;
         }
@@ -45,10 +43,6 @@ impl Exchange<'_, '_> {
 
     /// Up to where every subscription of every group has settled; nowhere if there is none.
     fn settled_by_all(&self, partition: Partition) -> Position {
-        let others = self.state.shared.living().any(|(id, _)| id != self.sender);
-        if others && !self.facts.is_fresh && !self.is_own(partition) {
-            return Position::START;
-        }
         let desks = &self.state.parts[partition.0 as usize].desks;
         let lows = desks.iter().flatten().map(|desk| desk.cursor.low());
         lows.min().unwrap_or(Position::START)
