@@ -243,7 +243,8 @@ mod tests {
         let mut agenda = quiet(now);
         agenda.settled(1);
         agenda.hinted(now);
-        let tidies = |agenda: &Agenda, beats: u32| agenda.plan(now + EVERY * beats, true).housekeeping.is_some();
+        let tidies =
+            |agenda: &Agenda, beats: u32| agenda.plan(now + EVERY * beats, true).housekeeping.is_some();
         assert!(agenda.plan(now, true).heartbeat && !tidies(&agenda, 0), "a hint is no reason");
         assert!(!tidies(&agenda, TIDY_EVERY - 1));
         assert!(tidies(&agenda, TIDY_EVERY));

@@ -62,12 +62,8 @@ fn owned(answer: &MembershipAnswer) -> Vec<u32> {
 async fn beat(member: &mut Member<PostgresStore>) -> MembershipAnswer {
     let batch = member.batch();
     let room = Limit { messages: 9, bytes: 1 << 20 };
-    let batch = WorkBatch {
-        membership: Some(Membership::Heartbeat),
-        arrivals: Some(9),
-        due: Some(room),
-        ..batch
-    };
+    let batch =
+        WorkBatch { membership: Some(Membership::Heartbeat), arrivals: Some(9), due: Some(room), ..batch };
     member.ok(batch).await.membership.clone().unwrap()
 }
 

@@ -40,9 +40,10 @@ impl PostgresStore {
         self.unsure = self.unsure.filter(|of| *of == sender);
         // Another server may have taken over: what is remembered is not what is committed there.
         let memory = if self.connect().await? { None } else { memory };
-        // Whoever joins may find that others are gone.
-        let mut extent =
-            if matches!(batch.membership, Some(Membership::Join(_))) { Extent::All } else { Extent::Mine };
+        // Whoever joins may find that others are gone; whoever clears up does so for all.
+        let joins = matches!(batch.membership, Some(Membership::Join(_)));
+        let concerns_all = joins || batch.housekeeping.is_some();
+        let mut extent = if concerns_all { Extent::All } else { Extent::Mine };
         let mut facts = Facts::default();
         // Whether what is remembered is of this very call.
         let mut is_new = false;
