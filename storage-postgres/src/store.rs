@@ -49,6 +49,8 @@ pub struct PostgresStore {
     /// The next exchange takes along that parts of the log may be emptied.
     recycles: bool,
     answers: Vec<(InstanceId, LastAnswer)>,
+    /// The instance and number of a batch whose kept answer says nothing yet of what had arrived in the partitions it took.
+    untold: Option<(InstanceId, u64)>,
     hint: Arc<Mutex<Option<Hint>>>,
     channel: String,
     reader: PostgresReader,
@@ -84,6 +86,7 @@ impl PostgresOptions {
             clock: None,
             recycles: false,
             answers: Vec::new(),
+            untold: None,
             hint: Arc::default(),
             reader,
         })

@@ -66,6 +66,11 @@ impl PostgresStore {
                 }
                 Ok(repeat) => {
                     self.repeat(batch, repeat, &memory, answer);
+                    if repeat == Turn::Repeat && self.untold == Some((sender, batch.from.number)) {
+                        self.tell_membership(batch, &mut memory.state, self.now(), answer);
+                        self.keep(batch, digest, answer);
+                        self.untold = None;
+                    }
                     return Ok(Some(memory));
                 }
                 Err(error) => return Err(error.into()),
@@ -355,8 +360,10 @@ impl PostgresStore {
             // What has arrived there was nobody's business before. It is committed: whatever goes wrong from here on, the
             // answer is a repetition's.
             state.parts.iter_mut().for_each(|part| part.arrivals = Default::default());
+            self.untold = Some((sender, call.number));
             let looked = load_arrivals(&self.link()?.client, &self.statements, state, sender).await;
             looked.map_err(|_| Stop::Silent)?;
+            self.untold = None;
             self.tell_membership(batch, state, call.now, answer);
             self.keep(batch, call.digest, answer);
         }
