@@ -47,8 +47,8 @@ pub(crate) trait Way: 'static {
     fn take_all(consumer: &mut Self::Consumer, sum: &mut u64) -> usize;
 }
 
-/// Records that each of them has room for.
-const ROOM: usize = 1 << 14;
+/// Records that each of them has room for: as many as our rings of the default size have.
+pub(crate) const ROOM: usize = 1 << 11;
 
 #[inline(always)]
 fn look(sum: &mut u64, header: &Header, message: &Plain) {
@@ -76,13 +76,14 @@ fn ours(fences: Fences) -> (Producers<Header, Sum>, Consumer<Header, Sum>) {
 
 fn drain(consumer: &mut Consumer<Header, Sum>, sum: &mut u64) -> usize {
     let batch = consumer.drain(DrainLimit::NONE);
-    let mut len = 0;
+    let (mut len, mut headers) = (0, 0_u64);
     for record in &batch {
         len += 1;
-        *sum = sum.wrapping_add(record.header().id.get() as u64 ^ record.header().stream as u64);
+        headers = headers.wrapping_add(record.header().id.get() as u64 ^ record.header().stream as u64);
         record.visit(&mut &mut *sum);
     }
     batch.finish();
+    *sum = sum.wrapping_add(headers);
     len
 }
 
@@ -96,7 +97,7 @@ impl Way for Own {
         let (way, consumer) = ours(Fences::detect());
         ((0..producers).map(|_| way.publisher().expect("a free ring")).collect(), consumer)
     }
-    #[inline]
+    #[inline(always)]
     fn push(producer: &mut Self::Producer, (header, message): Record) -> bool {
         producer.try_push_plain::<_, Add>(header, message).is_ok()
     }
@@ -116,7 +117,7 @@ impl<const SYMMETRIC: bool> Way for Stripes<SYMMETRIC> {
         let (way, consumer) = ours(fences);
         ((0..producers).map(|_| way.clone()).collect(), consumer)
     }
-    #[inline]
+    #[inline(always)]
     fn push(producer: &mut Self::Producer, (header, message): Record) -> bool {
         producer.try_push_plain::<_, Add>(header, message).is_ok()
     }
@@ -137,7 +138,7 @@ impl Way for Rtrb {
         let (producer, consumer) = rtrb::RingBuffer::new(ROOM);
         (vec![producer], consumer)
     }
-    #[inline]
+    #[inline(always)]
     fn push(producer: &mut Self::Producer, record: Record) -> bool {
         producer.push(record).is_ok()
     }
@@ -193,7 +194,7 @@ impl Way for DisruptorOne {
         let (poller, builder) = builder.new_event_poller();
         (vec![builder.build()], poller)
     }
-    #[inline]
+    #[inline(always)]
     fn push(producer: &mut Self::Producer, record: Record) -> bool {
         producer.try_publish(|slot| *slot = record).is_ok()
     }
@@ -214,7 +215,7 @@ impl Way for DisruptorMany {
         let producer = builder.build();
         ((0..producers).map(|_| producer.clone()).collect(), poller)
     }
-    #[inline]
+    #[inline(always)]
     fn push(producer: &mut Self::Producer, record: Record) -> bool {
         producer.try_publish(|slot| *slot = record).is_ok()
     }
@@ -236,7 +237,7 @@ macro_rules! queue {
                 let (producer, consumer) = $make;
                 (vec![producer; producers], consumer)
             }
-            #[inline]
+            #[inline(always)]
             fn push(producer: &mut Self::Producer, record: Record) -> bool {
                 let push: fn(&mut $producer, Record) -> bool = $push;
                 push(producer, record)

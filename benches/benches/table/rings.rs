@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::cores::{self, First, Last, pin_this_thread};
 use crate::queues::{
-    Array, Channel, DisruptorMany, DisruptorOne, Flume, Kanal, Own, Rtrb, Stripes, Tokio, Way, record,
+    Array, Channel, DisruptorMany, DisruptorOne, Flume, Kanal, Own, ROOM, Rtrb, Stripes, Tokio, Way, record,
 };
 use crate::rows::{Must, Ours, Rival, Role, Row, Table, Taken};
 
@@ -107,7 +107,22 @@ fn one<S: Scene, W: Way>(row: &mut Row<'_>, role: Role, producers: Producers) {
     }
     let (producers, consumer) = W::pair(if producers == Producers::One { 1 } else { 2 });
     let mut ends = Ends::<W> { producers, consumer };
-    row.turn(role, W::NAME, move |taken| S::turn(&mut ends, taken));
+    row.turn(role, W::NAME, move |taken| {
+        warm_up(&mut ends);
+        S::turn(&mut ends, taken);
+    });
+}
+
+/// Once through all its memory: since its last turn the other contestants have had the cache.
+fn warm_up<W: Way>(Ends { producers, consumer }: &mut Ends<W>) {
+    let mut sum = 0;
+    for producer in producers {
+        for _ in 0..ROOM / BURST + 1 {
+            (0..BURST).for_each(|n| _ = W::push(producer, record(black_box(n as u64))));
+            W::take_all(consumer, &mut sum);
+        }
+    }
+    black_box(sum);
 }
 
 /// Messages in a burst: short enough that a core is seldom taken away meanwhile.
