@@ -28,7 +28,7 @@ struct Cursor {
     filled_to: u64,
 }
 
-/// How far ahead of a record the consumer asks for lines, in bytes.
+/// How far ahead of a record the consumer asks for a line, in bytes.
 const READ_AHEAD: u64 = 512;
 
 /// Some records of one ring, in a row.

@@ -72,11 +72,10 @@ impl Storage {
         prefetch::to_write(self.at(at + ahead));
     }
 
-    /// Asks for two lines `ahead` of a record that is read: where the next one begins is only known by reading this one.
+    /// Asks for the line `ahead` of a record that is read: where the next one begins is only known by reading this one.
     #[inline(always)]
     pub(crate) fn will_read_soon(&self, at: u64, ahead: u64) {
         prefetch::to_read(self.at(at + ahead));
-        prefetch::to_read(self.at(at + ahead + 64));
     }
 
     /// Marks the bytes as written now, for the model checker.
