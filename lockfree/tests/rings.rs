@@ -494,7 +494,9 @@ fn a_thread_keeps_the_ring_of_its_seat_and_passes_it_on_when_it_ends() {
     });
     assert_eq!(push(3), mine);
     // Seats are passed on: more threads than there are seats have come and gone, and each found one.
-    for n in 0..200 {
+    // Fewer under Miri, where a thread takes long.
+    let more = if cfg!(miri) { 4 } else { 200 };
+    for n in 0..more {
         let ring = thread::scope(|scope| scope.spawn(|| push(4 + n)).join().unwrap());
         assert!(ring < 64, "thread {n} got no seat");
     }
@@ -502,7 +504,7 @@ fn a_thread_keeps_the_ring_of_its_seat_and_passes_it_on_when_it_ends() {
     let of = |ring| batch.records().filter(move |r| r.ticket().ring() == ring).map(|r| *r.header());
     assert!(of(mine).eq([0, 3]));
     assert!(of(theirs).take(2).eq([1, 2]), "what a thread left is drained in order");
-    assert_eq!(batch.len(), 204);
+    assert_eq!(batch.len(), 4 + more as usize);
 }
 
 #[test]
