@@ -88,7 +88,7 @@ models! {
         gives("producer.left"), takes("producer.left"), without("close.look"), without("close.waits.for.leavers");
     close::close_against_stripe, 4 => 36000, 6 => 320000:
         gives("producer.left"), without("close.look"), without("close.waits.for.leavers");
-    close::close_waits_for_a_claim, 2 => 12000, 4 => 166000: without("leaver.rings"), gives("bell.heard");
+    close::close_waits_for_a_claim, 2 => 12000, 4 => 1400000: without("leaver.rings"), gives("bell.heard");
     close::close_wakes_who_waits_for_room, ALL => 10000, ALL => 10000:
         without("close.wakes.room"), gives("waiter.seen"), takes("close.seen");
     bell::push_wakes, ALL => 640, ALL => 640:
@@ -96,7 +96,7 @@ models! {
         without("bell.waker.first");
     bell::two_push_and_one_sleeps, 3 => 29000, 5 => 1400000: gives("bell.heard"), takes("bell.heard");
     bell::ring_is_remembered, ALL => 63, ALL => 63: gives("bell.rung"), takes("bell.rung"), without("bell.sticks");
-    bell::settle_and_intake_share_a_bell, 3 => 30000, 5 => 265000: gives("bell.heard"), without("bell.looks.again");
+    bell::settle_and_intake_share_a_bell, 3 => 30000, 5 => 1500000: gives("bell.heard"), without("bell.looks.again");
     bell::rest_is_dropped, ALL => 81, ALL => 81: without("bell.sticks");
     horizon::room_is_waited_for, ALL => 1200, ALL => 1200:
         gives("waiter.seen"), takes("waiter.seen"), without("waiter.looks.again");
