@@ -16,7 +16,7 @@ use crate::send::{Accepted, NotStored, SendError, Ticket};
 use crate::shared::Shared;
 use crate::unit::{EmitError, EmitOptions, Unit};
 
-/// A stripe that is grabbed, or a ring of one's own.
+/// The ring of this thread's seat, a stripe that is grabbed, or a ring of one's own.
 pub(crate) trait Door {
     fn push(&mut self, header: Header, payload: &[u8]) -> Result<lockfree::Ticket, PushError>;
     fn push_plain<M: Send + 'static>(
