@@ -131,6 +131,7 @@ macro_rules! __all_cases {
                 core: s50_a_unit_is_whole_or_not_there
                 core: s51_another_version_than_expected_is_a_conflict
                 core: s52_expectations_see_what_the_batch_has_written
+                core: s53b_of_all_that_expect_a_version_one_is_applied
                 core: s53a_what_follows_a_failed_unit_in_its_lane_is_skipped
                 core: a_unit_that_is_not_done_carries_nothing
                 core: a_partition_given_back_is_fenced_for_its_old_owner

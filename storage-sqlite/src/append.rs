@@ -96,6 +96,11 @@ impl<'b> Exchange<'_, 'b> {
         Ok(version)
     }
 
+    /// The version a stream is at when what has arrived is in the log: what a unit expects is compared with this.
+    pub(crate) fn version_with_arrivals(&mut self, stream: StreamId) -> Result<Version, Stop> {
+        Ok(Version(self.version(stream)?.0 + self.arrived_events(stream)?))
+    }
+
     fn next_version(&mut self, stream: Option<StreamId>) -> Result<Option<Version>, Stop> {
         let Some(stream) = stream else {
             return Ok(None);

@@ -45,6 +45,17 @@ impl Exchange<'_, '_> {
         Ok(find.exists(key)?)
     }
 
+    /// How many undelayed events of a stream wait, each of which gets a version before whatever comes now.
+    pub(crate) fn arrived_events(&mut self, stream: StreamId) -> Result<u64, Stop> {
+        let partition = stream.partition(self.state.partitions());
+        if !self.arriving()?.contains(&partition) {
+            return Ok(0);
+        }
+        let mut count = self.sql.prepare_cached(include_str!("sql/arrived_events.sql"))?;
+        let key = (self.state.global(partition), stream.to_bytes());
+        Ok(count.query_row(key, |row| row.get::<_, i64>(0))? as u64)
+    }
+
     /// Moves at most `count_max` arrivals of the partitions that the sender writes into their logs: first scheduled ones
     /// whose time has come, by that time, then the others as they came.
     pub(crate) fn move_arrivals(&mut self, count_max: usize) -> Result<(), Stop> {

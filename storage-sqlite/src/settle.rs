@@ -45,7 +45,7 @@ impl<'b> Exchange<'_, 'b> {
             None => None,
         };
         for expected in unit.expects {
-            let actual = self.version(expected.stream)?;
+            let actual = self.version_with_arrivals(expected.stream)?;
             if actual != expected.version {
                 return Ok(UnitAnswer::StreamConflict { stream: expected.stream, actual });
             }

@@ -102,6 +102,11 @@ pub fn encode(append: &Append<'_>, out: &mut Vec<u8>) {
     out[start..start + 4].copy_from_slice(&checksum);
 }
 
+/// Whether a record is of an event with a stream, which gets a version in the log; looks at nothing else of it.
+pub fn gets_version(bytes: &[u8]) -> bool {
+    bytes.get(20).is_some_and(|flags| flags & (EVENT | STREAM) == EVENT | STREAM)
+}
+
 impl<'r> Record<'r> {
     /// Reads a record; what cannot be read is a damaged one, under its id if that much is left, else under `fallback`.
     pub fn read(bytes: &'r [u8], fallback: MessageId) -> Self {

@@ -145,6 +145,10 @@ use crate::{
 /// - `expects` and projection revisions are compared after every lock was taken, against what this batch has written so
 ///   far, before anything of the unit is written.
 ///   — `settling::s51_another_version_than_expected_is_a_conflict`, `settling::s52_expectations_see_what_the_batch_has_written`, `events::s69_a_shared_projection_loses_no_update`
+/// - `expects` is compared with the version the stream has in the log, plus the number of its undelayed events that wait as arrivals, whoever
+///   sent them; a scheduled event counts once it is in the log. So of all units that expect the same version of a stream and
+///   emit an event to it, one at most is applied, whichever instances send them and whenever. `actual` is that sum.
+///   — `settling::s53b_of_all_that_expect_a_version_one_is_applied`
 /// - A unit's emit with a key seen before is answered `Duplicate` and does not stop its unit.
 ///   — `appending::s25_a_known_key_is_a_duplicate_and_disturbs_nobody`
 ///

@@ -76,7 +76,7 @@ pub async fn s67_a_history_is_complete_and_in_order<F: Fixture>() {
     let (emit, wrong) = (Message::event(52, stream), [Expected { stream, version: Version(1) }]);
     let emits = [emit.append()];
     let answers = a.units(&[Unit { expects: &wrong, ..group(&emits) }]).await;
-    assert_eq!(answers, [UnitAnswer::StreamConflict { stream, actual: Version(20) }]);
+    assert_eq!(answers, [UnitAnswer::StreamConflict { stream, actual: Version(21) }]);
     assert_eq!(a.history(stream, 0, 99).await.len(), 20);
     a.move_arrivals().await;
     assert_eq!(numbers(&a.history(stream, 20, 99).await), [50]);

@@ -355,6 +355,75 @@ pub async fn s52_expectations_see_what_the_batch_has_written<F: Fixture>() {
     assert_eq!(stored(&a.answer.emits), [5, 6, 7, 8]);
 }
 
+/// Scenario 53 among several instances: what has arrived counts, so of those that expect the same version one is applied, and
+/// its events get the versions after it.
+pub async fn s53b_of_all_that_expect_a_version_one_is_applied<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let mut owner = world.joined().await;
+    let (mut b, mut c) = (world.joined().await, world.member().await);
+    c.join(None, &[], &[]).await;
+    let stream = world.stream_in(0, 1);
+    // What gets no version of this stream now does not count.
+    let key = b"once";
+    b.append(&[
+        Message::command(1).of(stream),
+        Message::event(2, world.stream_in(0, 2)),
+        Message::event(3, stream).due_in(Duration::from_secs(60)),
+        Message::event(4, world.stream_in(0, 3)).once(key),
+    ])
+    .await;
+    let events: Vec<Message> = (10..20).map(|n| Message::event(n, stream)).collect();
+    let emits: Vec<_> = events.iter().map(Message::append).collect();
+    let (twice, late) = (Message::event(5, stream).once(key), Message::event(6, stream));
+    let late = late.due_in(Duration::from_secs(60));
+    let first = [emits[0], twice.append(), late.append()];
+    let at = |version: u64| [Expected { stream, version: Version(version) }];
+    let conflict = |actual: u64| UnitAnswer::StreamConflict { stream, actual: Version(actual) };
+    let all = [at(0), at(1), at(2), at(3), at(4), at(5)];
+
+    let sent = b.units(&[Unit { expects: &all[0], ..group(&first) }]).await;
+    assert_eq!(sent, [UnitAnswer::Applied { emits: 0..3 }]);
+    assert_eq!(b.answer.emits[0], AppendAnswer::Arrived);
+    for member in [&mut b, &mut c, &mut owner] {
+        let sent = member.units(&[Unit { expects: &all[0], ..group(&emits[9..]) }]).await;
+        assert_eq!(sent, [conflict(1)], "it is on its way");
+    }
+    let sent = c
+        .units(&[
+            Unit { expects: &all[1], ..group(&emits[1..3]) },
+            Unit { expects: &all[1], ..group(&emits[9..]) },
+            Unit { expects: &all[3], ..group(&emits[3..4]) },
+            Unit { expects: &all[3], ..group(&emits[9..]) },
+        ])
+        .await;
+    let applied_at = |emits| UnitAnswer::Applied { emits };
+    assert_eq!(sent, [applied_at(0..2), conflict(3), applied_at(2..3), conflict(4)]);
+    // The owner's own wait behind what has arrived, and count as well.
+    let sent = owner
+        .units(&[
+            Unit { expects: &all[4], ..group(&emits[4..5]) },
+            Unit { expects: &all[4], ..group(&emits[9..]) },
+        ])
+        .await;
+    assert_eq!(sent, [applied_at(0..1), conflict(5)]);
+    for member in [&mut b, &mut c, &mut owner] {
+        let sent = member.units(&[Unit { expects: &all[4], ..group(&emits[9..]) }]).await;
+        assert_eq!(sent, [conflict(5)]);
+    }
+    // In the log nothing counts twice.
+    owner.move_arrivals().await;
+    for member in [&mut b, &mut c, &mut owner] {
+        let sent = member.units(&[Unit { expects: &all[4], ..group(&emits[9..]) }]).await;
+        assert_eq!(sent, [conflict(5)]);
+    }
+    let sent = c.units(&[Unit { expects: &all[5], ..group(&emits[5..6]) }]).await;
+    assert_eq!(sent, [applied_at(0..1)]);
+    owner.move_arrivals().await;
+    let history = owner.history(stream, 0, 99).await;
+    assert_eq!(numbers(&history), (10..16).collect::<Vec<_>>());
+    assert!(history.iter().map(|got| got.version).eq((1..=6).map(|version| Some(Version(version)))));
+}
+
 /// Scenario 53a: A unit that is not applied takes later units of its (subscription, stream) in the batch with it.
 pub async fn s53a_what_follows_a_failed_unit_in_its_lane_is_skipped<F: Fixture>() {
     let mut world = World::<F>::new(1).await;

@@ -11,7 +11,7 @@ use crate::cursor::Cursor;
 use crate::turn::KnownInstance;
 use crate::{
     InstanceId, MessageId, OnDead, Partition, Position, Revision, Service, StartAt, StreamId, SubscriptionId,
-    SubscriptionSpec, Timestamp,
+    SubscriptionSpec, Timestamp, Version,
 };
 
 /// Everything of one service.
@@ -184,6 +184,11 @@ impl Data {
 }
 
 impl Part {
+    /// The version a stream is at when what has arrived is in the log.
+    pub(super) fn version(&self, stream: StreamId) -> Version {
+        Version(self.log.version(stream).0 + self.arrivals.events(stream))
+    }
+
     /// Notes who writes the log after an owner has changed.
     pub(super) fn find_writer(&mut self) {
         self.writer = self.owners.iter().find_map(|owner| owner.instance);
@@ -217,8 +222,15 @@ pub(super) fn index(id: SubscriptionId) -> Option<usize> {
 pub(super) struct Arrivals {
     pub(super) undelayed: VecDeque<Arrival>,
     pub(super) scheduled: BTreeMap<(Timestamp, u64), Message>,
-    // How many undelayed ones wait in a lane.
-    waiting: HashMap<StreamId, usize, IdHash>,
+    // The undelayed ones that wait in a lane.
+    waiting: HashMap<StreamId, Waiting, IdHash>,
+}
+
+/// How many undelayed messages wait in a lane, and how many of them will be events of its stream.
+#[derive(Default)]
+struct Waiting {
+    messages: usize,
+    events: u64,
 }
 
 pub(super) struct Arrival {
@@ -232,18 +244,21 @@ impl Arrivals {
     }
 
     pub(super) fn push(&mut self, arrival: Arrival) {
-        let lane = arrival.message.head.lane();
-        *self.waiting.entry(lane).or_default() += 1;
+        let head = arrival.message.head;
+        let waiting = self.waiting.entry(head.lane()).or_default();
+        waiting.messages += 1;
+        waiting.events += u64::from(head.gets_version());
         self.undelayed.push_back(arrival);
     }
 
     pub(super) fn pop(&mut self) -> Option<Arrival> {
         let arrival = self.undelayed.pop_front()?;
-        let lane = arrival.message.head.lane();
-        if let Some(count) = self.waiting.get_mut(&lane) {
-            *count -= 1;
-            if *count == 0 {
-                self.waiting.remove(&lane);
+        let head = arrival.message.head;
+        if let Some(waiting) = self.waiting.get_mut(&head.lane()) {
+            waiting.messages -= 1;
+            waiting.events -= u64::from(head.gets_version());
+            if waiting.messages == 0 {
+                self.waiting.remove(&head.lane());
             }
         }
         Some(arrival)
@@ -253,6 +268,11 @@ impl Arrivals {
     #[inline]
     pub(super) fn holds(&self, lane: StreamId) -> bool {
         !self.waiting.is_empty() && self.waiting.contains_key(&lane)
+    }
+
+    /// How many undelayed events of a stream wait, each of which gets a version before whatever comes now.
+    pub(super) fn events(&self, stream: StreamId) -> u64 {
+        self.waiting.get(&stream).map_or(0, |waiting| waiting.events)
     }
 
     /// Those that may be moved at this moment.

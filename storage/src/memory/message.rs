@@ -42,6 +42,11 @@ impl Head {
         self.stream.unwrap_or_else(|| self.id.into())
     }
 
+    /// Whether it is an event of a stream, which gets a version in the log.
+    pub(super) fn gets_version(&self) -> bool {
+        self.kind == MessageKind::Event && self.stream.is_some()
+    }
+
     /// The message as it is handed out from the log; the caller changes what is different.
     pub(super) fn handed<'p>(&self, bytes: Bytes<'p>, names: &'p Names) -> Handed<'p> {
         Handed {

@@ -48,7 +48,7 @@ impl Call<'_> {
         };
         for expected in unit.expects {
             let partition = expected.stream.partition(self.data.partition_count());
-            let actual = self.data.partitions[partition.0 as usize].log.version(expected.stream);
+            let actual = self.data.partitions[partition.0 as usize].version(expected.stream);
             if actual != expected.version {
                 return UnitAnswer::StreamConflict { stream: expected.stream, actual };
             }
