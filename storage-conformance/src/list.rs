@@ -182,6 +182,7 @@ macro_rules! __all_cases {
                 user_transactions: s77_a_message_comes_with_the_users_commit
                 user_transactions: s79_messages_of_transactions_keep_their_order
                 user_transactions: s80_a_used_key_does_not_abort_the_transaction
+                user_transactions: what_a_user_has_enqueued_counts_for_who_expects_a_version
             }
             trouble {
                 busy: s81_a_busy_database_loses_nothing

@@ -63,6 +63,8 @@ impl<'b> Exchange<'_, 'b> {
         if is_own {
             let arrival = Arrival { lane, record: Arc::clone(&record) };
             self.state.part_mut(partition).arrivals.add(provisional, due, arrival);
+        } else if due.is_none() && record::gets_version(&record) {
+            *self.changes.arrived_events.entry(lane).or_default() += 1;
         }
         self.changes.arrived.push(Arrived { partition, due, lane, record, provisional, is_moved: false });
     }
@@ -110,6 +112,26 @@ impl<'b> Exchange<'_, 'b> {
             self.state.versions.insert(stream, version);
         }
         version
+    }
+
+    /// The version a stream is at when what has arrived is in the log: what a unit expects is compared with this. Where
+    /// nobody knows, it is assumed to be `or_else`, and the database compares.
+    pub(crate) fn version_with_arrivals(&mut self, stream: StreamId, or_else: Version) -> Version {
+        let partition = stream.partition(self.service.partitions);
+        if self.writes(partition) {
+            // What has come meanwhile is looked for.
+            self.changes.expected_here.insert(stream);
+            let waiting = self.state.parts[partition.0 as usize].arrivals.events(stream);
+            let logged = self.version(stream, Version(or_else.0.saturating_sub(waiting)));
+            return Version(logged.0 + waiting);
+        }
+        self.changes.drafts = self.facts.drafts.keys().copied().collect();
+        let drafts = self.facts.drafts.values().filter(|lane| **lane == Some(stream)).count() as u64;
+        let beside = drafts + self.changes.arrived_events.get(&stream).copied().unwrap_or(0);
+        let known = self.facts.expected_elsewhere.get(&stream).copied();
+        let before = known.unwrap_or(Version(or_else.0.saturating_sub(beside)));
+        let before = *self.changes.expected_elsewhere.entry(stream).or_insert(before);
+        Version(before.0 + beside)
     }
 
     fn next_version(&mut self, stream: StreamId) -> Version {

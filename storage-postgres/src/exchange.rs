@@ -67,6 +67,10 @@ pub(crate) struct Facts {
     /// Deduplication keys that are there already.
     pub(crate) keys: HashMap<Box<[u8]>, (MessageId, u64)>,
     pub(crate) versions: HashMap<StreamId, Version>,
+    /// Versions of streams that somebody else writes, with the events that have arrived, but for drafts.
+    pub(crate) expected_elsewhere: HashMap<StreamId, Version>,
+    /// Undelayed drafts, and which stream's event each of them is; only when something is expected of a stream elsewhere.
+    pub(crate) drafts: BTreeMap<i64, Option<StreamId>>,
     /// 0: it is not there.
     pub(crate) revisions: HashMap<(Box<str>, Box<[u8]>), u64>,
     pub(crate) messages: HashMap<(Partition, Position), Entry>,
@@ -142,6 +146,15 @@ pub(crate) struct Changes<'b> {
     pub(crate) versions: HashMap<StreamId, Option<Version>>,
     /// Versions that nobody has compared yet.
     pub(crate) assumed_versions: BTreeMap<StreamId, Version>,
+    /// Streams of which something is expected and that the sender writes.
+    pub(crate) expected_here: BTreeSet<StreamId>,
+    /// Streams of which something is expected and that somebody else writes: the versions before this batch, drafts not
+    /// counted, which nobody has compared yet.
+    pub(crate) expected_elsewhere: BTreeMap<StreamId, Version>,
+    /// The drafts that were counted for these.
+    pub(crate) drafts: Vec<i64>,
+    /// How many undelayed events of such streams this batch sends.
+    pub(crate) arrived_events: HashMap<StreamId, u64>,
     pub(crate) appended: Vec<Appended>,
     pub(crate) keys: BTreeMap<&'b [u8], (MessageId, u64)>,
     pub(crate) arrived: Vec<Arrived>,

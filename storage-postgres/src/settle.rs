@@ -43,7 +43,7 @@ impl<'b> Exchange<'_, 'b> {
             None => None,
         };
         for expected in unit.expects {
-            let actual = self.version(expected.stream, expected.version);
+            let actual = self.version_with_arrivals(expected.stream, expected.version);
             if actual != expected.version {
                 return UnitAnswer::StreamConflict { stream: expected.stream, actual };
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use whizbang_storage::cursor::Cursor;
 use whizbang_storage::parked::{InLane, Parked, Row, Suspects};
+use whizbang_storage::record;
 use whizbang_storage::turn::KnownInstance;
 use whizbang_storage::{
     Epoch, InstanceId, MessageId, OnDead, Partition, Position, StreamId, SubscriptionId, Timestamp, Version,
@@ -135,8 +136,15 @@ impl InLane for Copied {
 pub(crate) struct Arrivals {
     pub(crate) undelayed: BTreeMap<i64, Arrival>,
     pub(crate) scheduled: BTreeMap<(Timestamp, i64), Arrival>,
-    /// How many undelayed ones wait in a lane.
-    waiting: HashMap<StreamId, usize>,
+    /// The undelayed ones that wait in a lane.
+    waiting: HashMap<StreamId, Waiting>,
+}
+
+/// How many undelayed messages wait in a lane, and how many of them will be events of its stream.
+#[derive(Debug, Default, Clone, Copy)]
+struct Waiting {
+    messages: usize,
+    events: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -156,9 +164,11 @@ impl Arrivals {
                 self.scheduled.insert((due, id), arrival);
             }
             None => {
-                let lane = arrival.lane;
+                let (lane, event) = (arrival.lane, u64::from(record::gets_version(&arrival.record)));
                 if self.undelayed.insert(id, arrival).is_none() {
-                    *self.waiting.entry(lane).or_default() += 1;
+                    let waiting = self.waiting.entry(lane).or_default();
+                    waiting.messages += 1;
+                    waiting.events += event;
                 }
             }
         }
@@ -169,9 +179,10 @@ impl Arrivals {
             return self.scheduled.remove(&(due, id));
         }
         let arrival = self.undelayed.remove(&id)?;
-        if let Some(count) = self.waiting.get_mut(&arrival.lane) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(waiting) = self.waiting.get_mut(&arrival.lane) {
+            waiting.messages -= 1;
+            waiting.events -= u64::from(record::gets_version(&arrival.record));
+            if waiting.messages == 0 {
                 self.waiting.remove(&arrival.lane);
             }
         }
@@ -181,6 +192,11 @@ impl Arrivals {
     /// Whether an undelayed message of this lane waits, which later ones must not overtake.
     pub(crate) fn holds(&self, lane: StreamId) -> bool {
         !self.waiting.is_empty() && self.waiting.contains_key(&lane)
+    }
+
+    /// How many undelayed events of a stream wait, each of which gets a version before whatever comes now.
+    pub(crate) fn events(&self, stream: StreamId) -> u64 {
+        self.waiting.get(&stream).map_or(0, |waiting| waiting.events)
     }
 
     /// Those that may be moved at this moment.

@@ -1,11 +1,12 @@
 //! The call that writes: what was decided becomes the arguments of one SQL function, and its row the answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
+use whizbang_storage::record;
 use whizbang_storage::{InstanceId, MessageId, Partition, Position, StreamId, Timestamp, Version};
 
 use crate::change::Change;
@@ -69,6 +70,7 @@ pub(crate) struct Reply {
     pub(crate) seen: Option<String>,
     pub(crate) come: Vec<Come>,
     pub(crate) arrived: Vec<i64>,
+    drafts: BTreeMap<i64, Option<StreamId>>,
     row: Row,
 }
 
@@ -98,7 +100,7 @@ pub(crate) fn change_text(schema: &str) -> String {
     crate::schema::sql(&crate::change::text(ARGUMENTS), schema)
 }
 
-const ARGUMENTS: usize = 62;
+const ARGUMENTS: usize = 67;
 
 /// A list that is not sent when it is empty.
 pub(crate) fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
@@ -130,6 +132,16 @@ impl Call<'_> {
         let key_bodies = some(changes.keys.values().map(|(_, body)| *body as i64).collect());
         let streams = some(changes.assumed_versions.keys().map(|stream| uuid(stream.to_bytes())).collect());
         let versions = some(changes.assumed_versions.values().map(|version| version.0 as i64).collect());
+        let elsewhere = &changes.expected_elsewhere;
+        let expected_streams = some(elsewhere.keys().map(|stream| uuid(stream.to_bytes())).collect());
+        let homes: Vec<Partition> =
+            elsewhere.keys().map(|stream| stream.partition(state.parts.len() as u32)).collect();
+        let expected_partitions = some(homes.iter().map(|partition| partition.0 as i32).collect());
+        let expected_versions = some(elsewhere.values().map(|version| version.0 as i64).collect());
+        let writers: BTreeSet<InstanceId> =
+            homes.iter().filter_map(|partition| state.shared.writer(*partition)).collect();
+        let writers: Vec<Uuid> = writers.into_iter().map(|writer| uuid(writer.to_bytes())).collect();
+        let drafts = some(changes.drafts.clone());
         let compared_perspectives =
             some(changes.assumed_revisions.keys().map(|(name, _)| *name).collect::<Vec<&str>>());
         let compared_keys =
@@ -144,7 +156,9 @@ impl Call<'_> {
         // Drafts may be for any partition.
         let written = some(written).map(|written| [written, vec![DRAFT]].concat());
         let lanes = changes.appended.iter().flat_map(|appended| appended.lane.to_bytes().into_iter().skip(8));
-        let lanes: Vec<u8> = if self.awaits_arrivals { lanes.collect() } else { Vec::new() };
+        // Of what is expected there must be nothing new, however often that is found out.
+        let expected = changes.expected_here.iter().flat_map(|stream| stream.to_bytes().into_iter().skip(8));
+        let lanes: Vec<u8> = lanes.take_while(|_| self.awaits_arrivals).chain(expected).collect();
         let moves = self.moves && self.awaits_arrivals;
 
         let blocks = Blocks::of(changes);
@@ -275,7 +289,12 @@ impl Call<'_> {
             .add(&old_keys, Type::INT8)
             .add(&old_keys_max, Type::INT8)
             .add(&removed, Type::INT4)
-            .add(&self.channel, Type::TEXT);
+            .add(&self.channel, Type::TEXT)
+            .add(&expected_streams, Type::UUID_ARRAY)
+            .add(&expected_partitions, Type::INT4_ARRAY)
+            .add(&expected_versions, Type::INT8_ARRAY)
+            .add(&writers, Type::UUID_ARRAY)
+            .add(&drafts, Type::INT8_ARRAY);
         debug_assert_eq!(arguments.0.len(), ARGUMENTS);
         let arguments = match change {
             Some(change) => change.add_to(arguments),
@@ -416,6 +435,7 @@ impl Reply {
             removed: row.get::<_, Option<i64>>("removed").unwrap_or(0) as usize,
             seen: row.get("seen"),
             come: come(&row, partitions)?,
+            drafts: drafts(&row, partitions),
             arrived: row.get::<_, Option<_>>("arrived_ids").unwrap_or_default(),
             row,
         })
@@ -436,12 +456,30 @@ impl Reply {
         for (stream, version) in changes.assumed_versions.keys().zip(versions) {
             facts.versions.insert(*stream, Version(version as u64));
         }
+        let versions: Vec<i64> = row.get::<_, Option<_>>("found_expected").unwrap_or_default();
+        for (stream, version) in changes.expected_elsewhere.keys().zip(versions) {
+            facts.expected_elsewhere.insert(*stream, Version(version as u64));
+        }
+        if !changes.expected_elsewhere.is_empty() {
+            facts.drafts = self.drafts.clone();
+        }
         let revisions: Vec<i64> = row.get::<_, Option<_>>("found_revisions").unwrap_or_default();
         for ((perspective, key), revision) in changes.assumed_revisions.keys().zip(revisions) {
             facts.revisions.insert(((*perspective).into(), (*key).into()), revision as u64);
         }
         Ok(())
     }
+}
+
+/// The drafts that wait, and which stream's event each of them is.
+fn drafts(row: &Row, partitions: u32) -> BTreeMap<i64, Option<StreamId>> {
+    let ids: Vec<i64> = row.get::<_, Option<_>>("found_draft_ids").unwrap_or_default();
+    let drafts: Vec<&[u8]> = row.get::<_, Option<_>>("found_drafts").unwrap_or_default();
+    let stream = |id: i64, draft: &[u8]| {
+        let (_, arrival) = draft::complete(draft, id, partitions);
+        record::gets_version(&arrival.record).then_some(arrival.lane)
+    };
+    ids.into_iter().zip(drafts).map(|(id, draft)| (id, stream(id, draft))).collect()
 }
 
 /// An arrival that has come: its number, where it goes, and when, if it has to wait.

@@ -137,6 +137,11 @@ async fn a_used_key_does_not_abort_the_transaction() {
 }
 
 #[tokio::test]
+async fn a_draft_counts_for_who_expects_a_version() {
+    cases::enqueue::what_a_user_has_enqueued_counts_for_who_expects_a_version::<ThroughSql>().await;
+}
+
+#[tokio::test]
 async fn an_open_transaction_delays_nobody() {
     let mut world = World::<ThroughSql>::new(4).await;
     let mut a = world.joined().await;

@@ -148,7 +148,7 @@ use crate::{
 /// - `expects` is compared with the version the stream has in the log, plus the number of its undelayed events that wait as arrivals, whoever
 ///   sent them; a scheduled event counts once it is in the log. So of all units that expect the same version of a stream and
 ///   emit an event to it, one at most is applied, whichever instances send them and whenever. `actual` is that sum.
-///   — `settling::s53b_of_all_that_expect_a_version_one_is_applied`
+///   — `settling::s53b_of_all_that_expect_a_version_one_is_applied`, `enqueue::what_a_user_has_enqueued_counts_for_who_expects_a_version`
 /// - A unit's emit with a key seen before is answered `Duplicate` and does not stop its unit.
 ///   — `appending::s25_a_known_key_is_a_duplicate_and_disturbs_nobody`
 ///

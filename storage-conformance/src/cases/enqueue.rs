@@ -1,8 +1,10 @@
 //! Messages enqueued inside a user's own transaction.
 
-use whizbang_storage::{AppendAnswer, SameBody};
+use std::time::Duration;
 
-use crate::{Fixture, Message, TransactionEnd, World, numbers, stored};
+use whizbang_storage::{AppendAnswer, Expected, SameBody, Unit, UnitAnswer, Version};
+
+use crate::{Fixture, Message, TransactionEnd, World, applied, group, numbers, stored};
 
 /// Scenario 77: Commit: the message is handled. Rollback: never, and no trace.
 pub async fn s77_a_message_comes_with_the_users_commit<F: Fixture>() {
@@ -68,4 +70,38 @@ pub async fn s80_a_used_key_does_not_abort_the_transaction<F: Fixture>() {
     a.move_arrivals().await;
     assert_eq!(numbers(&a.read(0, 0).await), [1, 3]);
     assert!(matches!(a.append(&[other]).await[0], AppendAnswer::Duplicate { .. }));
+}
+
+/// What a user's transaction has brought counts for those who expect a version, wherever they are.
+pub async fn what_a_user_has_enqueued_counts_for_who_expects_a_version<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let (mut owner, mut b) = (world.joined().await, world.joined().await);
+    let (stream, other) = (world.stream_in(0, 1), world.stream_in(0, 2));
+    let messages = [
+        Message::event(1, stream),
+        Message::command(2).of(stream),
+        Message::event(3, other),
+        Message::event(4, stream).due_in(Duration::from_secs(60)),
+    ];
+    let appends: Vec<_> = messages.iter().map(Message::append).collect();
+    let service = world.service.clone();
+    world.fixture.enqueue(&service, &appends, TransactionEnd::Commit).await;
+    let at = |version: u64| [Expected { stream, version: Version(version) }];
+    let (zero, one, two) = (at(0), at(1), at(2));
+    let events: Vec<Message> = (10..13).map(|n| Message::event(n, stream)).collect();
+    let emits: Vec<_> = events.iter().map(Message::append).collect();
+    for member in [&mut b, &mut owner] {
+        let sent = member.units(&[Unit { expects: &zero, ..group(&emits[2..]) }]).await;
+        assert_eq!(sent, [UnitAnswer::StreamConflict { stream, actual: Version(1) }]);
+    }
+    assert!(applied(&b.units(&[Unit { expects: &one, ..group(&emits[..1]) }]).await));
+    for member in [&mut b, &mut owner] {
+        let sent = member.units(&[Unit { expects: &one, ..group(&emits[2..]) }]).await;
+        assert_eq!(sent, [UnitAnswer::StreamConflict { stream, actual: Version(2) }]);
+    }
+    assert!(applied(&owner.units(&[Unit { expects: &two, ..group(&emits[1..2]) }]).await));
+    owner.move_arrivals().await;
+    let history = owner.history(stream, 0, 99).await;
+    assert_eq!(numbers(&history), [1, 10, 11]);
+    assert_eq!(history[2].version, Some(Version(3)));
 }

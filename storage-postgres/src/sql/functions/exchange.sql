@@ -27,9 +27,11 @@ CREATE FUNCTION {schema}.exchange(
     p_old_event_partitions integer[], p_old_event_positions bigint[],
     p_old_keys bigint, p_old_keys_max bigint, p_removed integer,
     p_channel text,
+    p_expected_streams uuid[], p_expected_partitions integer[], p_expected_versions bigint[], p_writers uuid[], p_drafts bigint[],
     OUT outcome integer, OUT number bigint, OUT clock bigint, OUT removed bigint,
     OUT found_keys bytea[], OUT found_firsts uuid[], OUT found_bodies bigint[],
     OUT found_versions bigint[], OUT found_revisions bigint[],
+    OUT found_expected bigint[], OUT found_draft_ids bigint[], OUT found_drafts bytea[],
     OUT seen text, OUT come_ids bigint[], OUT come_partitions integer[], OUT come_dues bigint[], OUT come_lanes uuid[],
     OUT come bytea[],
     OUT arrived_ids bigint[]
@@ -42,9 +44,17 @@ DECLARE
     v_version bigint;
     v_segment smallint;
     v_last bigint;
+    v_differs boolean := false;
 BEGIN
     -- For this transaction only, so that nobody else who is given the connection by a pooler has it.
     PERFORM set_config('lock_timeout', p_lock_timeout, true);
+    IF p_expected_streams IS NOT NULL THEN
+        -- Something is expected of streams that others write. With their writers' rows nobody can append there; and with the
+        -- service's, taken first, nobody else can expect anything elsewhere or change who writes, and no two wait for each other.
+        PERFORM FROM {schema}.service s WHERE s.id = p_service FOR NO KEY UPDATE;
+        PERFORM FROM {schema}.instance i
+            WHERE i.service = p_service AND i.id = ANY (p_writers) ORDER BY i.id FOR NO KEY UPDATE;
+    END IF;
     outcome := 1;
     SELECT i.number, i.gone_at INTO v_folded, v_gone FROM {schema}.instance i
         WHERE i.service = p_service AND i.id = p_instance FOR NO KEY UPDATE;
@@ -113,6 +123,24 @@ BEGIN
             INTO found_versions
             FROM unnest(p_streams) WITH ORDINALITY a (stream, nth);
     END IF;
+    IF p_expected_streams IS NOT NULL THEN
+        -- With the events that wait for the log; in a record's flags an event is 8, one with a stream is 1.
+        SELECT array_agg(greatest(
+                (SELECT max(e.version) FROM {schema}.event e WHERE e.service = p_service AND e.stream = x.stream),
+                (SELECT v.version FROM {schema}.stream_version v WHERE v.service = p_service AND v.stream = x.stream), 0)
+                + (SELECT count(*) FROM {schema}.arrival a
+                    WHERE a.service = p_service AND a.partition = x.partition AND a.lane = x.stream AND a.due IS NULL
+                        AND length(a.record) > 20 AND get_byte(a.record, 20) & 9 = 9)
+                ORDER BY x.nth)
+            INTO found_expected
+            FROM unnest(p_expected_streams, p_expected_partitions) WITH ORDINALITY x (stream, partition, nth);
+        -- Whose a draft is (-1), only the client can tell.
+        SELECT array_agg(a.id ORDER BY a.id), array_agg(a.record ORDER BY a.id) INTO found_draft_ids, found_drafts
+            FROM {schema}.arrival a WHERE a.service = p_service AND a.partition = -1 AND a.due IS NULL;
+        IF found_expected <> p_expected_versions OR found_draft_ids IS DISTINCT FROM p_drafts THEN
+            v_differs := true;
+        END IF;
+    END IF;
     IF p_compared_keys IS NOT NULL THEN
         -- Locked, so that of two instances that have read one revision only one writes the next.
         PERFORM FROM {schema}.projection p
@@ -124,7 +152,7 @@ BEGIN
             LEFT JOIN {schema}.projection p
                 ON p.service = p_service AND p.perspective = c.perspective AND p.key = c.key;
     END IF;
-    IF found_keys IS NOT NULL OR found_versions <> p_versions OR found_revisions <> p_compared_revisions THEN
+    IF v_differs OR found_keys IS NOT NULL OR found_versions <> p_versions OR found_revisions <> p_compared_revisions THEN
         RETURN;
     END IF;
 
