@@ -163,7 +163,7 @@ async fn one_run(seed: u64, setting: Setting) -> Report {
     }
     let reader = database.open(shape.service.clone()).expect("it was opened like this before").reader();
     if !journal.has_violations() {
-        verdict::judge(&shape, &journal, &watch, &reader).await;
+        verdict::judge(&shape, &journal, &reader).await;
     }
     scheduler.mark(watch.calls());
     journal.with(|notes| Report {

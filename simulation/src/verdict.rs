@@ -8,11 +8,10 @@ use whizbang_storage::{Page, StoreReader};
 use crate::app::{Counter, Loose, Noted, Novel, StrictTotals, Totals, Work, stream_of};
 use crate::journal::{Fate, Flow, Journal};
 use crate::shape::{COUNTERS, Shape};
-use crate::watch::Watch;
 
 /// Compares what the store holds with what was planned and acknowledged.
-pub(crate) async fn judge(shape: &Shape, journal: &Journal, watch: &Watch, reader: &impl StoreReader) {
-    let verdict = Verdict { shape, journal, watch };
+pub(crate) async fn judge(shape: &Shape, journal: &Journal, reader: &impl StoreReader) {
+    let verdict = Verdict { shape, journal };
     let done = verdict.histories(reader).await;
     let dead = verdict.dead_letters(reader).await;
     verdict.nothing_is_lost(&done, &dead);
@@ -37,7 +36,6 @@ type Done = BTreeMap<usize, (u64, u64)>;
 struct Verdict<'v> {
     shape: &'v Shape,
     journal: &'v Journal,
-    watch: &'v Watch,
 }
 
 impl Verdict<'_> {
@@ -57,9 +55,8 @@ impl Verdict<'_> {
             for event in page.iter() {
                 let noted: Noted = serde_json::from_slice(event.payload).expect("it was written as JSON");
                 let version = event.version.map_or(0, |version| version.0);
-                // What had to take a way round got its version later than it was looked at.
-                let is_behind = noted.follows.is_some_and(|follows| version != follows + 1);
-                if is_behind && !self.watch.has_arrived(event.id) {
+                // Whoever sent it, and whether it went into the log at once or was moved there.
+                if noted.follows.is_some_and(|follows| version != follows + 1) {
                     self.violation(format!(
                         "offer {} was to follow version {:?} of stream {stream}, and is {version}",
                         noted.number, noted.follows

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use whizbang::{InstanceId, MessageId};
-use whizbang_storage::{
-    Answer, AppendAnswer, Epoch, Membership, Partition, StoreError, UnitAnswer, WorkBatch,
-};
+use whizbang::InstanceId;
+use whizbang_storage::{Answer, Epoch, Membership, Partition, StoreError, WorkBatch};
 
 use crate::journal::Journal;
 
@@ -28,8 +26,6 @@ struct Seen {
     given_back: BTreeSet<(Partition, InstanceId)>,
     instances: BTreeMap<InstanceId, Instance>,
     evicted_processes: BTreeSet<usize>,
-    /// Events that units published and that did not go into the log at once.
-    arrived: BTreeSet<MessageId>,
     calls: u64,
 }
 
@@ -51,11 +47,6 @@ impl Watch {
     /// Whether the group has ever taken this process for dead.
     pub(crate) fn was_evicted(&self, process: usize) -> bool {
         self.seen.lock().evicted_processes.contains(&process)
-    }
-
-    /// Whether this event of a unit took the way round through the arrivals.
-    pub(crate) fn has_arrived(&self, event: MessageId) -> bool {
-        self.seen.lock().arrived.contains(&event)
     }
 
     /// Calls that reached the store.
@@ -86,12 +77,6 @@ impl Watch {
         if answer.evicted {
             drop(seen);
             return self.evicted(from);
-        }
-        for (unit, answered) in batch.units.iter().zip(&answer.units) {
-            let UnitAnswer::Applied { emits } = answered else { continue };
-            let answers = unit.emits.iter().zip(&answer.emits[emits.clone()]);
-            let arrived = answers.filter(|(_, answered)| **answered == AppendAnswer::Arrived);
-            seen.arrived.extend(arrived.map(|(emit, _)| emit.id));
         }
         let now = Instant::now();
         let number = batch.from.number;

@@ -68,7 +68,8 @@ async fn two_that_expect_something_of_each_other_do_not_get_stuck() {
         let of_b = Message::event(round, world.stream_in(1, 1));
         let of_a = Message::event(round + 1_000, world.stream_in(0, 1));
         let (one, other) =
-            futures_util::future::join(send(&mut a, of_b, round, true), send(&mut b, of_a, round, true)).await;
+            futures_util::future::join(send(&mut a, of_b, round, true), send(&mut b, of_a, round, true))
+                .await;
         assert!(matches!((one, other), (UnitAnswer::Applied { .. }, UnitAnswer::Applied { .. })));
     }
 }
