@@ -243,6 +243,8 @@ impl Context<'_> {
     /// Lets everything this handler does depend on a stream being at this version when it is written; 0: it is empty.
     /// Otherwise nothing of it is written, and the message is handled again.
     ///
+    /// Events of the stream count that are committed and still on their way into the log, where no history shows them.
+    ///
     /// # Errors
     /// [`EmitError`] when there is no engine, or the unit is full.
     pub fn expect_version(&mut self, stream: StreamId, version: Version) -> Result<(), EmitError> {
