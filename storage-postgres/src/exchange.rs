@@ -80,8 +80,8 @@ pub(crate) struct Facts {
     pub(crate) is_event: HashMap<(Partition, Position), bool>,
     /// The oldest events of all partitions, when they were asked for.
     pub(crate) first_events: Option<HashMap<Partition, Position>>,
-    /// Events that may be old enough to go, with their age, when they were asked for.
-    pub(crate) old_events: Option<BTreeMap<Partition, Vec<(Position, Timestamp)>>>,
+    /// Events that are old enough to go, when they were asked for.
+    pub(crate) old_events: Option<BTreeMap<Partition, Vec<Position>>>,
 }
 
 /// What has to be looked up before a batch can be decided.
@@ -163,6 +163,7 @@ pub(crate) struct Changes<'b> {
     pub(crate) assumed_revisions: BTreeMap<(&'b str, &'b [u8]), u64>,
     /// Events that are not behind what is trimmed any more.
     pub(crate) passed: Vec<(Partition, BTreeSet<Position>)>,
+    /// Of each partition the last event that goes.
     pub(crate) old_events: Vec<(Partition, Position)>,
     /// How many deduplication keys may go, and when the youngest of them was made.
     pub(crate) old_keys: Option<(usize, Timestamp)>,

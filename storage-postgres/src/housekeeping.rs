@@ -31,7 +31,7 @@ impl Exchange<'_, '_> {
         for partition in (0..self.service.partitions).map(Partition) {
             let settled = self.settled_by_all(partition);
             self.trim_messages(partition, settled, &mut left);
-            self.trim_events(partition, settled, &mut left);
+            self.trim_events(partition, &mut left);
         }
         self.answer.removed = rows_max - left;
         if left > 0 {
@@ -78,17 +78,13 @@ impl Exchange<'_, '_> {
         self.changes.passed.push((partition, core::mem::replace(&mut part.events, kept)));
     }
 
-    fn trim_events(&mut self, partition: Partition, settled: Position, left: &mut usize) {
-        let (Some(retention), Some(old)) = (self.service.event_retention, &self.facts.old_events) else {
-            return;
-        };
-        let now = self.now;
-        for (position, at) in old.get(&partition).into_iter().flatten() {
-            if *left == 0 || *position > settled || now.since(*at) < retention {
-                break;
-            }
-            self.changes.old_events.push((partition, *position));
-            *left -= 1;
+    /// Removes events that are old: what is gone is a position, and the rows go whole tables at a time.
+    fn trim_events(&mut self, partition: Partition, left: &mut usize) {
+        let old = self.facts.old_events.as_ref().and_then(|old| old.get(&partition));
+        let going = old.map_or(0, Vec::len).min(*left);
+        if let Some(last) = old.and_then(|old| old.get(going.checked_sub(1)?)) {
+            self.changes.old_events.push((partition, *last));
+            *left -= going;
         }
     }
 }

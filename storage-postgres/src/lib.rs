@@ -36,6 +36,14 @@
 //! truncated. What each exchange has moved is appended, and folded into rows of its own now and then. So nothing is updated in place
 //! once an exchange, and an old snapshot keeps little alive.
 //!
+//! # What is kept
+//! Events of a service without a retention stay. With one, an event that is old and settled by all is gone at once for every reader,
+//! by one number for each partition; its bytes lie in one of four parts, which follow each other every half
+//! retention, and are given back when all events of a part are gone: after at most one and a half retentions while parts
+//! follow each other. What stays of events that are gone is the version of each stream that has no newer event, a row of
+//! about 60 bytes a stream, for ever: versions go on without gaps. Services that share a schema share the parts; the longest
+//! retention holds. Deduplication keys are deleted row by row when they are old; who has left is remembered for a day.
+//!
 //! # Connections
 //! One per store for batches and notifications, because an instance's batches come one after the other; up to
 //! [`readers_max`](PostgresOptions::readers_max) for the reading side, made when there is a question. Nothing relies on a session: it works

@@ -592,12 +592,10 @@ fn take(found: Found, state: &mut State, facts: &mut Facts) -> Result<(), Stop> 
             facts.first_events = Some(rows.iter().map(first).collect());
         }
         Found::OldEvents(rows) => {
-            let mut old: BTreeMap<Partition, Vec<(Position, Timestamp)>> = BTreeMap::new();
-            for row in rows {
-                let partition = Partition(row.get::<_, i32>(0) as u32);
-                let event = (Position(row.get::<_, i64>(1) as u64), Timestamp::from_micros(row.get(2)));
-                old.entry(partition).or_default().push(event);
-            }
+            let positions =
+                |row: &Row| row.get::<_, Vec<i64>>(1).into_iter().map(|at| Position(at as u64)).collect();
+            let old =
+                rows.iter().map(|row| (Partition(row.get::<_, i32>(0) as u32), positions(row))).collect();
             facts.old_events = Some(old);
         }
     }

@@ -8,18 +8,22 @@ use whizbang_storage::Service;
 use crate::{OpenError, PostgresOptions};
 
 /// The version that this crate's statements are written for.
-pub(crate) const VERSION: i32 = 2;
+pub(crate) const VERSION: i32 = 3;
 
 /// The tables' steps to each version, the first from nothing.
-const MIGRATIONS: [&str; VERSION as usize] =
-    [include_str!("sql/schema/1_tables.sql"), include_str!("sql/schema/2_limits.sql")];
+const MIGRATIONS: [&str; VERSION as usize] = [
+    include_str!("sql/schema/1_tables.sql"),
+    include_str!("sql/schema/2_limits.sql"),
+    include_str!("sql/schema/3_event_parts.sql"),
+];
 
 /// The functions hold nothing, so there are only those of today: they replace whatever was there.
-const FUNCTIONS: [&str; 6] = [
+const FUNCTIONS: [&str; 7] = [
     include_str!("sql/functions/drop.sql"),
     include_str!("sql/functions/exchange.sql"),
     include_str!("sql/functions/members.sql"),
     include_str!("sql/functions/recycle.sql"),
+    include_str!("sql/functions/recycle_events.sql"),
     include_str!("sql/functions/enqueue_record.sql"),
     include_str!("sql/functions/enqueue.sql"),
 ];
@@ -177,13 +181,15 @@ impl PostgresOptions {
         let (id, payload, metadata): (i32, _, _) =
             (row.get(0), bytes(limits.payload_bytes_max), bytes(limits.metadata_bytes_max));
         let (name, key) = (bytes(limits.name_bytes_max), bytes(limits.key_bytes_max));
-        let put = sql(include_str!("sql/put_limits.sql"), &self.schema);
+        let event_retention = service.event_retention.map(micros);
+        let put = sql(include_str!("sql/put_settings.sql"), &self.schema);
         let arguments = crate::wire::Arguments::default()
             .add(&id, Type::INT4)
             .add(&payload, Type::INT4)
             .add(&metadata, Type::INT4)
             .add(&name, Type::INT4)
-            .add(&key, Type::INT4);
+            .add(&key, Type::INT4)
+            .add(&event_retention, Type::INT8);
         client.query_typed(&put, arguments.types()).await.map_err(failed)?;
         Ok(Agreed { service: row.get(0) })
     }

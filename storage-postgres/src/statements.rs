@@ -34,5 +34,5 @@ statements! {
     load_parked load_arrivals
     lock_service lock_instances lock_instance
     heads read_blocks read_events parked_records is_event first_events old_events
-    recycle
+    recycle recycle_events
 }

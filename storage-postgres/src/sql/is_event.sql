@@ -1,1 +1,2 @@
 SELECT FROM {schema}.event WHERE service = $1 AND partition = $2 AND position = $3
+    AND position > coalesce((SELECT g.position FROM {schema}.event_gone g WHERE g.service = $1 AND g.partition = $2), 0)

@@ -1,2 +1,4 @@
 SELECT position, version, record FROM {schema}.event
-WHERE service = $1 AND partition = $2 AND position > $3 AND position <= $4 ORDER BY position LIMIT $5
+WHERE service = $1 AND partition = $2 AND position > $3 AND position <= $4
+    AND position > coalesce((SELECT g.position FROM {schema}.event_gone g WHERE g.service = $1 AND g.partition = $2), 0)
+ORDER BY position LIMIT $5

@@ -21,6 +21,8 @@ const ROUNDS_MAX: u32 = 64;
 const FOLD_AFTER: u32 = 64;
 /// Another part of the log is written when one is as large as this.
 const SEGMENT_BYTES: i64 = 32 << 20;
+/// So many streams' versions are kept at a time before a part with old events is emptied.
+const STREAMS_KEPT: i32 = 1_000;
 /// How far the clock of the server may be from where it is expected.
 const CLOCKS_MAY_DIFFER: Duration = Duration::from_millis(250);
 /// And how many times that where a batch takes so long from here to there, which is half the time to live at most.
@@ -310,11 +312,23 @@ impl PostgresStore {
         // On the same way there and back. What goes wrong with it is tried again.
         let bytes = [(&SEGMENT_BYTES as _, tokio_postgres::types::Type::INT8)];
         let recycling = client.query_typed(&self.statements.recycle, &bytes);
-        let (recycled, reply) = futures_util::future::join(recycling, sending).await;
-        self.recycles = false;
-        if let Err(error) = recycled {
+        let now = call.now.micros();
+        let step = [
+            (&now as _, tokio_postgres::types::Type::INT8),
+            (&STREAMS_KEPT as _, tokio_postgres::types::Type::INT4),
+        ];
+        let drops_events = self.options.service.event_retention.is_some();
+        let events = async {
+            match drops_events {
+                true => client.query_typed(&self.statements.recycle_events, &step).await,
+                false => Ok(Vec::new()),
+            }
+        };
+        let (recycled, events, reply) = futures_util::future::join3(recycling, events, sending).await;
+        if let Some(error) = recycled.err().as_ref().or(events.as_ref().err()) {
             tracing::debug!(%error, "the log was not recycled");
         }
+        self.recycles = events.is_ok_and(|rows| rows.first().is_some_and(|row| row.get("more")));
         reply
     }
 

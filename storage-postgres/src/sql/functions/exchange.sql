@@ -43,6 +43,7 @@ DECLARE
     v_gone bigint;
     v_version bigint;
     v_segment smallint;
+    v_part smallint;
     v_last bigint;
     v_differs boolean := false;
 BEGIN
@@ -63,8 +64,10 @@ BEGIN
     END IF;
     SELECT s.version, coalesce((SELECT e.number FROM {schema}.exchange e
             WHERE e.service = p_service AND e.instance = p_instance ORDER BY e.number DESC LIMIT 1), v_folded),
-        r.segment, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-        INTO v_version, v_last, v_segment, clock
+        r.segment, CASE WHEN s.event_retention IS NULL THEN 0
+            ELSE (SELECT p.part FROM {schema}.event_part p WHERE p.since IS NOT NULL) END,
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+        INTO v_version, v_last, v_segment, v_part, clock
         FROM {schema}.service s, {schema}.ring r WHERE s.id = p_service;
     number := v_last;
     IF v_last <> p_number - 1 THEN
@@ -169,8 +172,8 @@ BEGIN
             FROM unnest(p_block_partitions, p_block_lasts, p_blocks) b (partition, last, bytes);
     END IF;
     IF p_events IS NOT NULL THEN
-        INSERT INTO {schema}.event (service, partition, position, stream, version, at, record)
-            SELECT p_service, e.partition, e.position, e.stream, e.version, p_now, e.record
+        INSERT INTO {schema}.event (service, partition, position, stream, version, at, record, part)
+            SELECT p_service, e.partition, e.position, e.stream, e.version, p_now, e.record, v_part
             FROM unnest(p_event_partitions, p_event_positions, p_event_streams, p_event_versions, p_events)
                 e (partition, position, stream, version, record);
     END IF;
@@ -228,10 +231,17 @@ BEGIN
                 AND p.state IS NOT NULL AND p.before > 0;
     END IF;
     IF p_old_event_positions IS NOT NULL THEN
+        INSERT INTO {schema}.event_gone AS t (service, partition, position)
+            SELECT p_service, o.partition, max(o.position)
+            FROM unnest(p_old_event_partitions, p_old_event_positions) o (partition, position)
+            GROUP BY o.partition ORDER BY o.partition
+            ON CONFLICT (service, partition) DO UPDATE SET position = greatest(t.position, excluded.position);
+        -- Their part is emptied whole, but for what was written when they were to be kept for ever.
         WITH old AS (
             DELETE FROM {schema}.event e
-                USING unnest(p_old_event_partitions, p_old_event_positions) o (partition, position)
-                WHERE e.service = p_service AND e.partition = o.partition AND e.position = o.position
+                USING (SELECT o.partition, max(o.position) AS position
+                    FROM unnest(p_old_event_partitions, p_old_event_positions) o (partition, position) GROUP BY o.partition) o
+                WHERE e.part = 0 AND e.service = p_service AND e.partition = o.partition AND e.position <= o.position
                 RETURNING e.stream, e.version
         )
         INSERT INTO {schema}.stream_version AS t (service, stream, version)

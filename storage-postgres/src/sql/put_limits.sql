@@ -1,5 +1,0 @@
--- For the function `enqueue`, which nobody tells. Written only where it says something new.
-UPDATE {schema}.service
-SET payload_bytes_max = $2, metadata_bytes_max = $3, name_bytes_max = $4, key_bytes_max = $5
-WHERE id = $1 AND (payload_bytes_max, metadata_bytes_max, name_bytes_max, key_bytes_max)
-    IS DISTINCT FROM ($2::integer, $3::integer, $4::integer, $5::integer)

@@ -1,0 +1,1 @@
+SELECT emptied, more FROM {schema}.recycle_events($1, $2)
