@@ -109,6 +109,7 @@ macro_rules! __all_cases {
                 core: s38_both_limits_hold
                 core: s39_a_full_partition_does_not_starve_the_others
                 core: s40_a_read_can_be_made_twice
+                core: s21_what_a_batch_appends_is_read_behind_what_lies_there
                 core: s40a_holes_are_passed_and_settled
                 core: s40b_a_message_behind_a_parked_one_says_so
                 counts_writes: s41_reading_nothing_writes_nothing

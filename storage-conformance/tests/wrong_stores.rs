@@ -30,6 +30,7 @@ enum Wrong {
     TakesAnyNumber,
     LosesTheSetAboveLow,
     LooksPastALimit,
+    LooksPastItsOwnAppends,
     SaysEveryLaneIsFree,
     ReversesItsAnswers,
     HalfAppliesAUnit,
@@ -269,6 +270,19 @@ impl WrongStore {
                     }
                 }
             }
+            Wrong::LooksPastItsOwnAppends => {
+                let page = &answer.page;
+                let is_own = |at: usize| {
+                    page.get(at).is_some_and(|got| asked.appends.iter().any(|own| own.id == got.id))
+                };
+                for found in &mut answer.reads {
+                    if let ReadAnswer::Messages { messages, .. } = found
+                        && !is_own(messages.start)
+                    {
+                        messages.end = messages.clone().find(|at| is_own(*at)).unwrap_or(messages.end);
+                    }
+                }
+            }
             Wrong::SaysEveryLaneIsFree => {
                 (0..answer.page.len()).for_each(|index| answer.page.set_lane(index, LaneState::Free));
             }
@@ -419,6 +433,7 @@ const CAUGHT: &[(Wrong, &str, fn())] = caught! {
     CountsARepeatTwice by once::s19_a_retry_whose_answer_was_lost_counts_once,
     TakesAnyNumber by once::s16_any_other_number_is_refused,
     LosesTheSetAboveLow by settling::s44_what_is_done_out_of_order_survives_a_crash,
+    LooksPastItsOwnAppends by reading::s21_what_a_batch_appends_is_read_behind_what_lies_there,
     LooksPastALimit by reading::s38_both_limits_hold,
     SaysEveryLaneIsFree by reading::s40b_a_message_behind_a_parked_one_says_so,
     ReversesItsAnswers by appending::s25_a_known_key_is_a_duplicate_and_disturbs_nobody,

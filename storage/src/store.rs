@@ -117,8 +117,8 @@ use crate::{
 ///   single message may exceed the bytes alone), and none at or below `suspects_to`. `through` is the position up to which nothing
 ///   else is left: the last message returned if a limit was reached (as many were returned as are allowed, or the next would
 ///   have been too many bytes; `after` if none is allowed), otherwise min(head, low + window). `given` becomes at least `through`, as far as
-///   there is something, in the same transaction; if it was so already, nothing is written.
-///   — `reading::s38_both_limits_hold`, `reading::reads_stop_at_the_window`, `reading::a_read_behind_the_end_gives_nothing`, `reading::s40a_holes_are_passed_and_settled`, `reading::s41_reading_nothing_writes_nothing`
+///   there is something, in the same transaction; if it was so already, nothing is written. What the batch itself appends is there.
+///   — `reading::s38_both_limits_hold`, `reading::reads_stop_at_the_window`, `reading::a_read_behind_the_end_gives_nothing`, `reading::s21_what_a_batch_appends_is_read_behind_what_lies_there`, `reading::s40a_holes_are_passed_and_settled`, `reading::s41_reading_nothing_writes_nothing`
 /// - A read of what the sender does not own under that epoch is `Fenced`, of a paused subscription, or of one
 ///   that is not of the sender's group, `Paused` (looked at first).
 ///   — `reading::s37_only_the_owner_reads`

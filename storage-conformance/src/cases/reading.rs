@@ -104,6 +104,24 @@ pub async fn s40_a_read_can_be_made_twice<F: Fixture>() {
     assert_eq!(positions(&a.read(0, 1).await), [2, 5]);
 }
 
+/// Scenario 21: A message is readable in the same call, also behind messages that its owner has never had in memory.
+pub async fn s21_what_a_batch_appends_is_read_behind_what_lies_there<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let mut a = world.joined().await;
+    let stream = world.stream_in(0, 1);
+    a.append(&[Message::command(1).of(stream), Message::event(2, stream), Message::command(3)]).await;
+    a.leave(&[]).await;
+    let mut b = world.joined().await;
+    let messages = [Message::command(4).of(stream), Message::event(5, stream)];
+    let appends = [messages[0].append(), messages[1].append()];
+    let reads = [b.reads(0, 0)];
+    let answer = b.ok(WorkBatch { appends: &appends, reads: &reads, ..b.batch() }).await;
+    let ReadAnswer::Messages { messages, through } = &answer.reads[0] else { panic!("{:?}", answer.reads) };
+    assert_eq!(numbers(&Got::all(&answer.page)[messages.clone()]), [1, 2, 3, 4, 5]);
+    assert_eq!(through.0, 5);
+    assert_eq!(numbers(&b.read(0, 0).await), [1, 2, 3, 4, 5]);
+}
+
 /// Scenario 40a: Events and trimmed commands interleaved, a late subscription: `through` passes the holes, `low` reaches the end.
 pub async fn s40a_holes_are_passed_and_settled<F: Fixture>() {
     let mut world = World::<F>::with(Service { partitions: 1, window: 16, ..Service::named("holes") }).await;
