@@ -36,8 +36,8 @@ pub struct Options {
     /// Payload bytes of messages handed out. Default 64 MiB. A single message may exceed it.
     pub in_flight_bytes_max: usize,
 
-    /// Rings of one thread each: the first so many threads of the process that send have one to themselves, as long as
-    /// they live. 0, the default: two per core, at least four. Fewer: more threads share the stripes and get slower.
+    /// Rings of one thread each: the first so many threads that send have one to themselves, as long as they live; those
+    /// that send to other engines of the process count too. 0, the default: two per core, at least four. Fewer: more threads share the stripes and get slower.
     /// More: `ring_bytes` of address space each.
     pub seats: usize,
 

@@ -63,7 +63,7 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
 
     /// Claims room for at most `bytes_max` payload bytes, to be encoded in place.
     ///
-    /// The claim keeps its stripe to itself until it is committed or dropped: encode, do not wait.
+    /// The claim keeps its ring to itself until it is committed or dropped: encode, do not wait.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
         Room::new(Handle::Borrowed(&self.core), self.core.home_ring())
     }
 
-    /// Refuses every later push, from stripes and publishers alike; what was accepted is still drained.
+    /// Refuses every later push, from all threads and publishers alike; what was accepted is still drained.
     ///
     /// Wakes the consumer, and all who wait for room. May be called by anybody, any number of times.
     pub fn close(&self) {

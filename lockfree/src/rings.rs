@@ -18,8 +18,9 @@ use crate::ticket::Ticket;
 /// as records are written to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingsConfig {
-    /// Rings that belong to one thread each, for as long as it lives: the first so many threads of the process that
-    /// push have one to themselves, and are as fast as a publisher. Default 8. With fewer, more threads share the
+    /// Rings that belong to one thread each, for as long as it lives: the first so many threads that push have one to
+    /// themselves, and are as fast as a publisher. Threads are counted over all sets of the process; one that ends
+    /// makes room for another. Default 8. With fewer, more threads share the
     /// stripes and pay 10 to 20 ns more a push; with more, the consumer has more to look at.
     pub seats: usize,
     /// Rings shared by all other threads, at least one. Default 4. A producer that finds one taken goes on to the

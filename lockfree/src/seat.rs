@@ -1,8 +1,12 @@
 //! A small number for every thread: its own while it lives, another's afterwards.
 //!
-//! Who has seat 3 is the producer of the third ring of every set, and enters it without a locked instruction: on two cores such
+//! Who has seat 3 is the producer of ring 3 of every set, and enters it without a locked instruction: on two cores such
 //! an instruction waits until every store before it has left for the cache, which is what most of a publish would take.
+//!
 //! A seat is passed on under a lock, once in a thread's life, so the next one sees everything that the one before it did.
+//!
+//! Two limits. After a fork the seats of threads that the child does not have stay taken there, so that its new threads may have to
+//! share stripes. And seats are counted by each copy of this crate: producers must not be handed to a plugin that brings a copy of its own.
 
 use crate::sync::{Arc, Mutex, stand_up, step};
 
@@ -29,7 +33,7 @@ impl Seats {
             taken.push(false);
         }
         taken[free] = step::SEAT_IS_TAKEN.is_taken();
-        u32::try_from(free).map_or(STANDING, |seat| seat.min(STANDING))
+        u32::try_from(free).unwrap_or(STANDING)
     }
 
     fn give_back(&self, seat: u32) {

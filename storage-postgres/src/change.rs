@@ -1,5 +1,5 @@
 //! What an exchange changes of what all instances know alike: who is there, who owns what, which groups and subscriptions there
-//! are. It is compared and written in the same statement as the exchange, see `sql/schema/1_members.sql`.
+//! are. It is compared and written in the same statement as the exchange, see `sql/functions/members.sql`.
 
 use std::time::Duration;
 

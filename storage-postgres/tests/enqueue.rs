@@ -270,6 +270,8 @@ async fn what_cannot_be_stored_is_refused_by_name_and_writes_nothing() {
         ),
         ("'shop', 't', '', message => '00000000-0000-0000-0000-000000000000'", "the nil UUID is not an id"),
         ("'shop', 't', '', due_in => '-1 second'", "a message cannot be due 00:00:01 ago"),
+        ("'shop', 't', '', due_in => '170000 years'", "a thousand years are possible"),
+        ("'shop', 't', '', headers => ARRAY[['a', 'b'], ['c', NULL]]", "headers are pairs"),
         ("'shops', 't', ''", "this database knows no service \"shops\"; open a store for it once"),
         ("NULL, 't', ''", "this database knows no service"),
         ("'shop'' OR true --', 't', ''", "this database knows no service \"shop' OR true --\""),
@@ -286,6 +288,8 @@ async fn what_cannot_be_stored_is_refused_by_name_and_writes_nothing() {
     // At the limit everything is taken.
     let taken = "'shop', repeat('t', 20), '1234567890', dedup_key => '12345', headers => ARRAY['n', repeat('v', 3996)]";
     sql.query(&format!("SELECT {schema}.enqueue({taken})"), &[]).await.unwrap();
+    let pairs = "'shop', 't', '', headers => ARRAY[['a', 'b'], ['c', 'd']]";
+    sql.query(&format!("SELECT {schema}.enqueue({pairs})"), &[]).await.unwrap();
 }
 
 /// A key that a transaction has used and given up is free, and who waited for it has it.

@@ -21,13 +21,15 @@ CREATE FUNCTION {schema}.enqueue(
 )
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = pg_catalog AS $function$
 DECLARE
+    c_due_in_max CONSTANT numeric := 1000::numeric * 366 * 86400 * 1000000;
     c_nil CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
     v_service {schema}.service;
     v_kind integer := array_position(ARRAY['command', 'event'], enqueue.kind);
     v_content_type integer := array_position(ARRAY['json', 'postcard'], enqueue.content_type);
     v_trace text[] := regexp_match(enqueue.traceparent, '^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$');
     v_metadata bytea := '';
-    v_due_in bigint := (extract(epoch FROM enqueue.due_in) * 1000000)::bigint;
+    -- Not cast yet: what is too long for a bigint is refused below.
+    v_due_in numeric := extract(epoch FROM enqueue.due_in) * 1000000;
     v_body bigint := ('x' || encode(substring(sha256(enqueue.payload) FROM 1 FOR 8), 'hex'))::bit(64)::bigint;
     v_refused text;
     v_name text;
@@ -44,7 +46,7 @@ BEGIN
     -- The headers as the engine packs them: a format, whether there is a trace, the trace, and of each header the lengths of
     -- name and value, name and value.
     IF coalesce(array_ndims(enqueue.headers), 0) > 2 OR cardinality(enqueue.headers) % 2 <> 0
-        OR array_position(enqueue.headers, NULL) IS NOT NULL
+        OR EXISTS (SELECT FROM unnest(enqueue.headers) h (text) WHERE h.text IS NULL)
     THEN
         v_refused := 'headers are pairs of a name and a value, none of them null';
     ELSIF EXISTS (SELECT FROM unnest(enqueue.headers) WITH ORDINALITY h (text, nth) WHERE h.nth % 2 = 1
@@ -108,6 +110,7 @@ BEGIN
         WHEN c_nil IN (enqueue.stream, enqueue.message, enqueue.correlation, enqueue.causation) THEN
             'the nil UUID is not an id'
         WHEN v_due_in < 0 THEN format('a message cannot be due %s ago', -enqueue.due_in)
+        WHEN v_due_in > c_due_in_max THEN format('a message cannot be due in %s: a thousand years are possible', enqueue.due_in)
     END;
     IF v_refused IS NOT NULL THEN
         RAISE EXCEPTION '%', v_refused USING ERRCODE = 'invalid_parameter_value';
@@ -118,7 +121,7 @@ BEGIN
         PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
         52, 1), 53, 1), 'hex')::uuid);
     SELECT e.first, e.first_body INTO v_first, v_first_body FROM {schema}.enqueue_record(
-        v_service.id, -1, v_due_in, NULL, id,
+        v_service.id, -1, v_due_in::bigint, NULL, id,
         -- A draft: hashes are computed by who takes it in.
         '\x00000001'::bytea || uuid_send(id) || substring(int2send(v_kind::smallint) FROM 2)
             || substring(int2send(v_content_type::smallint) FROM 2)

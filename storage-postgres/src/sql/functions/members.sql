@@ -15,7 +15,7 @@ DECLARE
 BEGIN
     PERFORM set_config('lock_timeout', p_lock_timeout, true);
     SELECT s.version INTO v_version FROM {schema}.service s WHERE s.id = p_service FOR NO KEY UPDATE;
-    IF v_version <> p_version THEN
+    IF v_version IS DISTINCT FROM p_version THEN
         RETURN -1;
     END IF;
     IF p_gone IS NOT NULL THEN
