@@ -54,11 +54,12 @@ pub(crate) async fn load(
 ) -> Result<Loaded, Stop> {
     let (me, all) = (uuid(sender.to_bytes()), extent == Extent::All);
     let service = &sql.service;
-    // The service first: should it change meanwhile, its version tells.
+    // The service first: should it change meanwhile, its version tells. An eviction takes an instance's exchanges away, so they come
+    // before the instances: whoever is evicted in between is seen as evicted, not as one that has sent nothing.
     let plain = [
         &sql.load_service,
-        &sql.load_instances,
         &sql.load_exchanges,
+        &sql.load_instances,
         &sql.load_groups,
         &sql.load_owners,
         &sql.load_subscriptions,
@@ -76,7 +77,7 @@ pub(crate) async fn load(
     }
     let mut found = join_all(queries).await.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter();
     let mut next = || found.next().unwrap_or_default();
-    let (service, instances, exchanges, groups, owners, subscriptions, places, parked) =
+    let (service, exchanges, instances, groups, owners, subscriptions, places, parked) =
         (next(), next(), next(), next(), next(), next(), next(), next());
 
     let service = service.first().ok_or(Stop::Damaged("the service is gone"))?;
