@@ -61,7 +61,7 @@ impl Stage {
                 let mut one = pin!(play.first(&mut first));
                 let mut ended = false;
                 // Until it is stopped and the server has done what it was asked to; or it has ended before.
-                while !ended && !(proxy.faults() > before && self.is_waiting(&stopped).await) {
+                while !(ended || proxy.faults() > before && self.is_waiting(&stopped).await) {
                     ended = tokio::time::timeout(Duration::from_millis(2), &mut one).await.is_ok();
                 }
                 let was_held = proxy.faults() > before;
