@@ -17,7 +17,7 @@ pub enum OpenError {
     #[error(transparent)]
     Service(#[from] ServiceError),
     /// The server could not be reached, or let nobody in.
-    #[error("no connection to the server: {0}")]
+    #[error("no connection to the server: {}", with_sources(&**.0))]
     Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// There is no schema of this name, or it is not one of ours.
     #[error(
@@ -60,6 +60,18 @@ pub enum OpenError {
         #[source]
         source: tokio_postgres::Error,
     },
+}
+
+/// What an error says, and why: the driver keeps what the server answered in its source.
+fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
 }
 
 /// Why a message was not enqueued. A refusal or a duplicate leaves the user's transaction as it was; what PostgreSQL
