@@ -1,7 +1,7 @@
 //! A small number for every thread: its own while it lives, another's afterwards.
 //!
 //! Who has seat 3 is the producer of ring 3 of every set, and enters it without a locked instruction: on two cores such
-//! an instruction waits until every store before it has left for the cache, which is what most of a publish would take.
+//! an instruction waits until every store before it has left for the cache, two fifths of a publish in a trial.
 //!
 //! A seat is passed on under a lock, once in a thread's life, so the next one sees everything that the one before it did.
 //!
