@@ -8,6 +8,7 @@ use crate::sync::{Arc, step};
 use crate::ticket::Ticket;
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::ptr::NonNull;
 
 /// The one consumer of a set of rings.
 ///
@@ -29,7 +30,7 @@ struct Cursor {
 }
 
 /// How far ahead of a record the consumer asks for a line, in bytes.
-const READ_AHEAD: u64 = 512;
+const READ_AHEAD: usize = 512;
 
 /// Some records of one ring, in a row.
 struct Span {
@@ -211,8 +212,10 @@ impl<H: Copy + Send + 'static, S: Sink> Drained<'_, H, S> {
             core: &self.consumer.core,
             spans: self.consumer.spans.iter(),
             storage: &self.consumer.core.rings[0].storage,
+            place: self.consumer.core.rings[0].storage.at(0),
             ring: 0,
             at: 0,
+            wrap: 0,
             to: 0,
             _borrow: PhantomData,
         }
@@ -268,8 +271,12 @@ pub struct Records<'d, H, S: Sink> {
     spans: std::slice::Iter<'d, Span>,
     /// The bytes of the ring that the span lies in.
     storage: &'d Storage,
+    /// Where `at` lies in them.
+    place: NonNull<u8>,
     ring: u32,
     at: u64,
+    /// Up to where records lie in a row.
+    wrap: u64,
     to: u64,
     _borrow: PhantomData<Record<'d, H, S>>,
 }
@@ -280,20 +287,26 @@ impl<'d, H: Copy + Send + 'static, S: Sink> Iterator for Records<'d, H, S> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if self.at == self.to {
-                let span = self.spans.next()?;
-                (self.ring, self.at, self.to) = (span.ring, span.from, span.to);
-                self.storage = &self.core.rings[span.ring as usize].storage;
+            if self.at == self.wrap {
+                if self.at == self.to {
+                    let span = self.spans.next()?;
+                    (self.ring, self.at, self.to) = (span.ring, span.from, span.to);
+                    self.storage = &self.core.rings[span.ring as usize].storage;
+                }
+                self.place = self.storage.at(self.at);
+                self.wrap = self.to.min(self.storage.wrap_after(self.at));
             }
-            let place = self.storage.at(self.at).cast::<Head<S>>();
+            let place = self.place.cast::<Head<S>>();
             self.storage.will_read(self.at, UNIT);
             // SAFETY: a record begins at `at`, committed as it lies in a span, and not freed while 'd lasts, which
             // borrows the batch that only `finish` frees.
             let head = unsafe { place.as_ref() };
             let stride = head.stride();
-            self.storage.will_read_soon(self.at, READ_AHEAD);
+            Storage::will_read_soon(self.place, READ_AHEAD);
             self.storage.will_read(self.at, stride);
             self.at += stride as u64;
+            // SAFETY: a record does not go beyond the end of the storage, nor of what lies in a row.
+            self.place = unsafe { self.place.add(stride) };
             if !head.is_padding() {
                 let ticket = Ticket { ring: self.ring, position: self.at };
                 // SAFETY: as above, and it is no padding.

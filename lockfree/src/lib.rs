@@ -89,4 +89,5 @@ pub mod model {
     pub use crate::edges::step::STEPS;
     pub use crate::edges::weaken::{Weakening, set as weaken};
     pub use crate::edges::{Edge, End, Step};
+    pub use crate::sync::give_seat_back;
 }

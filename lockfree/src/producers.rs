@@ -161,7 +161,7 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
 
     /// The largest payload that any of these rings takes, in bytes.
     pub fn record_bytes_max(&self) -> usize {
-        self.core.payload_bytes_max::<H>()
+        self.core.payload_bytes_max
     }
 
     /// Another way to wake those whose answer has come; see [`Consumer::herald`](crate::Consumer::herald).
@@ -268,7 +268,7 @@ impl<H: Copy + Send + 'static, S: Sink> Publisher<H, S> {
 
     /// The largest payload that the ring takes, in bytes.
     pub fn record_bytes_max(&self) -> usize {
-        self.core.payload_bytes_max::<H>()
+        self.core.payload_bytes_max
     }
 }
 

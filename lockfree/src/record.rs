@@ -3,12 +3,13 @@
 //! ```text
 //! 0        8     12    16            16 + header, rounded up to 16
 //! ┌────────┬─────┬─────┬─────────────┬──────────────────┬┄┄┄┄┄┄┐
-//! │ visit  │bytes│mark │ H           │ payload          │ pad  │   stride: a multiple of 16
+//! │ visit  │bytes│strd │ H           │ payload          │ pad  │   strd: the stride, a multiple of 16
 //! └────────┴─────┴─────┴─────────────┴──────────────────┴┄┄┄┄┄┄┘
 //! ```
 //!
 //! A padding record, which fills what remains before the wrap, is a head and nothing else: 16 bytes is all that
-//! is certain to be there.
+//! is certain to be there. Where the next record begins is `stride` and nothing that has to be computed from it: the
+//! consumer waits for that load before every record.
 
 use crate::storage::{Storage, UNIT};
 use crate::ticket::Ticket;
@@ -170,16 +171,17 @@ impl<H: Copy + Send + std::fmt::Debug + 'static, S: Sink> std::fmt::Debug for Re
 pub(crate) struct Head<S: Sink> {
     /// How to look at the plain message that follows; none for bytes.
     pub(crate) visit: Option<VisitFn<S>>,
-    /// Payload bytes; nothing for padding.
+    /// Payload bytes, or [`PADDING`].
     pub(crate) bytes: u32,
-    /// From this record's beginning to the next one's; as that is a multiple of 16, the lowest bit says padding.
-    mark: u32,
+    /// From this record's beginning to the next one's.
+    stride: u32,
 }
 
 /// [`Visit::visit`] for a message whose type is no longer known.
 pub(crate) type VisitFn<S> = unsafe fn(*const u8, &mut <S as Sink>::At<'_>);
 
-const PADDING: u32 = 1;
+/// In place of a number of bytes that no payload has.
+const PADDING: u32 = u32::MAX;
 
 impl<S: Sink> Head<S> {
     const IS_ONE_UNIT: () = assert!(size_of::<Self>() == UNIT && align_of::<Self>() == UNIT);
@@ -187,23 +189,23 @@ impl<S: Sink> Head<S> {
     /// A record that only fills so many bytes, a multiple of the unit.
     pub(crate) fn padding(fills: usize) -> Self {
         const { Self::IS_ONE_UNIT };
-        Head { visit: None, bytes: 0, mark: fills as u32 | PADDING }
+        Head { visit: None, bytes: PADDING, stride: fills as u32 }
     }
 
     #[inline(always)]
     pub(crate) fn message<H>(bytes: usize, visit: Option<VisitFn<S>>) -> Self {
-        Head { visit, bytes: bytes as u32, mark: stride::<H>(bytes) as u32 }
+        Head { visit, bytes: bytes as u32, stride: stride::<H>(bytes) as u32 }
     }
 
     /// From this record's beginning to the next one's.
     #[inline(always)]
     pub(crate) fn stride(&self) -> usize {
-        (self.mark & !PADDING) as usize
+        self.stride as usize
     }
 
     #[inline(always)]
     pub(crate) fn is_padding(&self) -> bool {
-        self.mark & PADDING != 0
+        self.bytes == PADDING
     }
 }
 

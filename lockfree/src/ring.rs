@@ -45,7 +45,7 @@ const NOBODY: u32 = 0;
 const SOMEBODY: u32 = 1;
 
 /// How far ahead of a record the producer asks for a line, in bytes: about as far as the stores that a processor keeps waiting reach.
-const WRITE_AHEAD: u64 = 640;
+const WRITE_AHEAD: usize = 640;
 
 /// Room for one record, found but not written.
 #[derive(Debug, Clone, Copy)]
@@ -131,7 +131,7 @@ impl Ring {
             }
             true
         });
-        self.storage.will_write_soon(start, WRITE_AHEAD);
+        Storage::will_write_soon(self.storage.at(start), WRITE_AHEAD);
         fits.then_some(Place { tail, start })
     }
 

@@ -93,7 +93,7 @@ pub fn rings<H: Copy + Send + 'static, S: Sink>(
         rings: (0..asked).map(|_| Ring::new(ring_bytes)).collect(),
         seats: seats as u32,
         stripes: stripes as u32,
-        ring_bytes,
+        payload_bytes_max: ring_bytes / 2 - stride::<H>(0),
         fences: bell.fences(),
         closed: AtomicBool::new(false),
         sealed: AtomicBool::new(false),
@@ -112,7 +112,9 @@ pub(crate) struct Core {
     pub(crate) rings: Box<[Ring]>,
     pub(crate) seats: u32,
     pub(crate) stripes: u32,
-    ring_bytes: usize,
+    /// The largest payload that a ring takes however it lies: half of it, so that a record and the padding before
+    /// it always fit an empty ring.
+    pub(crate) payload_bytes_max: usize,
     fences: Fences,
     /// No push that begins now succeeds.
     closed: AtomicBool,
@@ -141,30 +143,41 @@ impl Core {
                 return Inside::new(self, ring, seat);
             }
         }
-        self.enter_elsewhere(seat)
+        match self.enter_elsewhere(seat) {
+            Some(index) => Inside::new(self, &self.rings[index as usize], index),
+            None if self.is_closed() => Err(PushError::Closed),
+            None => Err(PushError::Full),
+        }
     }
 
+    /// Enters what else there is; which ring that was.
+    ///
+    /// The answer is a number so that it comes in registers: with an [`Inside`] the way that needs none of this wrote
+    /// one to memory too, four stores of the fifteen of a push.
     #[cold]
     #[inline(never)]
-    fn enter_elsewhere(&self, seat: u32) -> Result<Inside<'_>, PushError> {
-        if seat == UNSEATED && self.seats > 0 && sit_down() < self.seats {
-            return self.enter();
+    fn enter_elsewhere(&self, mut seat: u32) -> Option<u32> {
+        if seat == UNSEATED && self.seats > 0 {
+            seat = sit_down();
+            if seat < self.seats && !self.rings[seat as usize].is_inside() {
+                self.rings[seat as usize].enter_owned();
+                return Some(seat);
+            }
         }
         for _ in 0..ROUNDS {
             let home = home();
             for step in 0..self.stripes {
                 let stripe = home.wrapping_add(step) % self.stripes;
                 let index = self.seats + stripe;
-                let ring = &self.rings[index as usize];
-                if ring.try_enter() {
+                if self.rings[index as usize].try_enter() {
                     // Whoever was in the old one is likely to be there again.
                     move_home(stripe);
-                    return Inside::new(self, ring, index);
+                    return Some(index);
                 }
             }
             spin();
         }
-        Err(if self.is_closed() { PushError::Closed } else { PushError::Full })
+        None
     }
 
     /// Enters a ring that the caller owns.
@@ -173,12 +186,6 @@ impl Core {
         let ring = &self.rings[index as usize];
         ring.enter_owned();
         Inside::new(self, ring, index)
-    }
-
-    /// The largest payload that a ring takes however it lies: half of it, so that a record and the padding before
-    /// it always fit an empty ring.
-    pub(crate) fn payload_bytes_max<H>(&self) -> usize {
-        self.ring_bytes / 2 - stride::<H>(0)
     }
 
     /// The ring to which this thread's next push goes.
@@ -269,7 +276,7 @@ impl<'a> Inside<'a> {
     /// Finds a place for a record of `H` with `bytes` payload.
     #[inline(always)]
     pub(crate) fn place<H>(&self, bytes: usize) -> Result<Place, PushError> {
-        let bytes_max = self.core.payload_bytes_max::<H>();
+        let bytes_max = self.core.payload_bytes_max;
         if bytes > bytes_max {
             return Err(PushError::TooLarge { bytes_max });
         }

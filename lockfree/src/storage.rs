@@ -66,16 +66,24 @@ impl Storage {
         unsafe { self.base.add(offset) }
     }
 
-    /// Asks for the line `ahead` of a record that is written, so that the store buffer does not fill up behind it.
+    /// Where the bytes that hold `at` end, and the next position lies at their beginning again.
     #[inline(always)]
-    pub(crate) fn will_write_soon(&self, at: u64, ahead: u64) {
-        prefetch::to_write(self.at(at + ahead));
+    pub(crate) fn wrap_after(&self, at: u64) -> u64 {
+        let bytes = self.bytes as u64;
+        (at & !(bytes - 1)) + bytes
+    }
+
+    /// Asks for the line `ahead` of a record that is written, so that the store buffer does not fill up behind it. Behind the end
+    /// of the storage it asks in vain, which is cheaper than to look.
+    #[inline(always)]
+    pub(crate) fn will_write_soon(place: NonNull<u8>, ahead: usize) {
+        prefetch::to_write(place.as_ptr().wrapping_add(ahead));
     }
 
     /// Asks for the line `ahead` of a record that is read: where the next one begins is only known by reading this one.
     #[inline(always)]
-    pub(crate) fn will_read_soon(&self, at: u64, ahead: u64) {
-        prefetch::to_read(self.at(at + ahead));
+    pub(crate) fn will_read_soon(place: NonNull<u8>, ahead: usize) {
+        prefetch::to_read(place.as_ptr().wrapping_add(ahead));
     }
 
     /// Marks the bytes as written now, for the model checker.
@@ -115,16 +123,16 @@ impl Drop for Storage {
 
 /// Hints, which change nothing but time. Where they are missing, nothing is missed.
 mod prefetch {
-    use std::ptr::NonNull;
-
     #[cfg(all(target_arch = "x86_64", not(any(lockfree_loom, miri))))]
     mod machine {
-        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
         #[inline(always)]
         pub(super) fn to_write(place: *const i8) {
+            // Not the intrinsic: without a target feature it asks for the line to be shared, and the store has to ask the other core
+            // again. Every 64-bit processor since 2006 takes the instruction, those that have no use for it as no operation.
             // SAFETY: a prefetch reads and writes nothing, wherever it points to.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(place) };
+            unsafe { std::arch::asm!("prefetchw [{}]", in(reg) place, options(nostack, preserves_flags)) };
         }
 
         #[inline(always)]
@@ -144,12 +152,12 @@ mod prefetch {
     }
 
     #[inline(always)]
-    pub(super) fn to_write(place: NonNull<u8>) {
-        machine::to_write(place.as_ptr().cast());
+    pub(super) fn to_write(place: *const u8) {
+        machine::to_write(place.cast());
     }
 
     #[inline(always)]
-    pub(super) fn to_read(place: NonNull<u8>) {
-        machine::to_read(place.as_ptr().cast());
+    pub(super) fn to_read(place: *const u8) {
+        machine::to_read(place.cast());
     }
 }

@@ -130,7 +130,7 @@ mod machine {
 
 #[cfg(lockfree_loom)]
 mod machine {
-    use crate::seat::{Seated, Seats, UNSEATED};
+    use crate::seat::{STANDING, Seated, Seats, UNSEATED};
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
     pub(crate) use loom::thread::park;
@@ -245,7 +245,7 @@ mod machine {
 
     loom::thread_local! {
         static SEAT: std::cell::Cell<u32> = std::cell::Cell::new(UNSEATED);
-        static SEATED: Seated = Seated::take(&SEATS);
+        static SEATED: std::cell::RefCell<Option<Seated>> = std::cell::RefCell::new(Some(Seated::take(&SEATS)));
         static HOME: std::cell::Cell<u32> = std::cell::Cell::new(0);
     }
 
@@ -257,11 +257,18 @@ mod machine {
         SEAT.with(std::cell::Cell::get)
     }
 
-    /// No thread of a model pushes while it is torn down, so nobody stands.
+    /// No thread of a model pushes while it is torn down; see [`give_seat_back`].
     pub(crate) fn stand_up() {}
 
+    /// What happens to a thread's seat while it is torn down, with the thread going on: whatever it still holds outlives its seat.
+    pub fn give_seat_back() {
+        SEAT.with(|cell| cell.set(STANDING));
+        let seated = SEATED.with(std::cell::RefCell::take);
+        drop(seated);
+    }
+
     pub(crate) fn sit_down() -> u32 {
-        let seat = SEATED.with(|seated| seated.seat);
+        let seat = SEATED.with(|seated| seated.borrow().as_ref().map_or(STANDING, |seated| seated.seat));
         SEAT.with(|cell| cell.set(seat));
         seat
     }
@@ -275,6 +282,8 @@ mod machine {
     }
 }
 
+#[cfg(lockfree_loom)]
+pub use machine::give_seat_back;
 pub(crate) use machine::*;
 
 /// Keeps the compiler, and nothing else, from moving memory accesses across.

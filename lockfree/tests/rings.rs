@@ -1,12 +1,14 @@
 //! What one thread can see of a set of rings.
 #![cfg(not(lockfree_loom))]
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use whizbang_lockfree::*;
@@ -519,6 +521,66 @@ fn a_thread_that_holds_a_claim_pushes_through_a_stripe() {
     assert_eq!(producers.try_push(3, b"after").unwrap().ring(), claimed.ring());
     let batch = consumer.drain(DrainLimit::NONE);
     assert_eq!(batch.len(), 3);
+    batch.finish();
+}
+
+/// Rust tears thread-local values down in the reverse order of their first use, so what was there before the seat outlives it.
+#[test]
+fn what_a_thread_still_says_while_it_is_torn_down_goes_round_its_seat() {
+    type Ways = Producers<u32, NoSink>;
+    struct Last {
+        claim: Claim<'static, u32, NoSink>,
+        ways: &'static Ways,
+        seat_is_free: mpsc::Sender<()>,
+        go_on: mpsc::Receiver<()>,
+    }
+    struct AtTheEnd(Cell<Option<Last>>);
+    impl Drop for AtTheEnd {
+        fn drop(&mut self) {
+            let Last { claim, ways, seat_is_free, go_on } = self.0.take().expect("left by the thread");
+            ways.try_push(2, b"without a seat").unwrap();
+            seat_is_free.send(()).unwrap();
+            go_on.recv().unwrap();
+            claim.commit(4);
+        }
+    }
+    thread_local! {
+        static AT_THE_END: AtTheEnd = const { AtTheEnd(Cell::new(None)) };
+    }
+
+    let config = RingsConfig { seats: 64, stripes: 1, publishers_max: 0, ring_bytes: 4096 };
+    let (ways, mut consumer) = rings::<u32, NoSink>(config, &Doorbell::new()).unwrap();
+    static WAYS: OnceLock<Ways> = OnceLock::new();
+    let ways = WAYS.get_or_init(|| ways);
+    let (seat_is_free, is_seat_free) = mpsc::channel();
+    let (go, go_on) = mpsc::channel();
+    let ends = thread::spawn(move || {
+        AT_THE_END.with(|at_the_end| {
+            let first = ways.try_push(1, b"").unwrap().ring();
+            let claim = ways.try_claim(0).unwrap();
+            at_the_end.0.set(Some(Last { claim, ways, seat_is_free, go_on }));
+            first
+        })
+    });
+    is_seat_free.recv().unwrap();
+    // Whoever has the seat now: the claim is still open.
+    let beside: Vec<_> = thread::scope(|scope| {
+        let others = (0..4).map(|_| scope.spawn(|| ways.try_push(3, b"").unwrap().ring()));
+        others.map(|other| other.join().unwrap()).collect()
+    });
+    go.send(()).unwrap();
+    let seat = ends.join().unwrap();
+    assert!(
+        beside.iter().all(|ring| *ring != seat),
+        "the claim keeps its ring to itself: {beside:?}, {seat}"
+    );
+    let batch = consumer.drain(DrainLimit::NONE);
+    let of_the_seat =
+        batch.records().filter(|record| record.ticket().ring() == seat).map(|record| *record.header());
+    assert!(of_the_seat.eq([1, 4]));
+    assert_eq!(batch.len(), 7);
+    let torn_down = batch.records().find(|record| *record.header() == 2).unwrap();
+    assert_eq!(torn_down.ticket().ring(), 64, "who has no seat any more pushes through a stripe");
     batch.finish();
 }
 

@@ -80,6 +80,7 @@ models! {
     ring::stripe_is_shared, ALL => 150, ALL => 150: gives("stripe.grabbed"), takes("stripe.grabbed"), without("stripe.swap");
     ring::stripes_are_two, 4 => 19000, 6 => 100000: gives("ring.filled"), without("stripe.swap");
     ring::seat_is_passed_on, ALL => 3300, ALL => 3300: without("seat.is.taken");
+    ring::claim_outlives_its_seat, ALL => 950, ALL => 950: gives("stripe.grabbed"), takes("stripe.grabbed");
     ring::publisher_ends_and_ring_is_reused, ALL => 610, ALL => 610: gives("publisher.ended"), takes("publisher.ended");
     ring::ring_is_reused_while_drained, 4 => 26000, 6 => 190000:
         gives("publisher.ended"), takes("publisher.ended"), gives("ring.filled"), takes("ring.filled");

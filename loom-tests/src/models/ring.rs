@@ -2,6 +2,7 @@
 
 use super::common::*;
 use loom::thread;
+use whizbang_lockfree::model::give_seat_back;
 use whizbang_lockfree::{PushError, RingsConfig, rings};
 
 /// A record does not fit before the wrap; it goes behind padding to the beginning, or is refused.
@@ -118,6 +119,32 @@ pub(super) fn seat_is_passed_on() {
         thread::spawn(move || producers.must_push(n))
     });
     pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+    let mut drained = Vec::new();
+    drain(&mut consumer, &mut drained);
+    drained.sort_unstable();
+    assert_eq!(drained, [1, 2]);
+}
+
+/// A thread gives its seat back, as it does when it ends, and commits what it had claimed only then: the seat's next thread
+/// goes round the ring until that has happened.
+pub(super) fn claim_outlives_its_seat() {
+    let config = RingsConfig { seats: 1, stripes: 1, publishers_max: 0, ring_bytes: 128 };
+    let (producers, mut consumer) = rings(config, &unheard()).expect("bounds that can be");
+    let claimer = {
+        let producers: In = producers.clone();
+        thread::spawn(move || {
+            let mut claim = producers.try_claim(SMALL).expect("an empty ring");
+            claim.extend_from_slice(&payload(1, SMALL)).expect("as much as was claimed");
+            give_seat_back();
+            claim.commit(());
+        })
+    };
+    let pusher = {
+        let mut producers = producers.clone();
+        thread::spawn(move || producers.must_push(2))
+    };
+    claimer.join().unwrap();
+    pusher.join().unwrap();
     let mut drained = Vec::new();
     drain(&mut consumer, &mut drained);
     drained.sort_unstable();
