@@ -13,6 +13,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use serde::{Deserialize, Serialize};
 use whizbang::{Command, Context, Engine, Failure, Handled, MemoryStore, PlainReceptor, Service, dispatcher};
 use whizbang_storage::{Abilities, Answer, Hint, StoreError, WorkBatch, WorkStore};
@@ -109,8 +110,13 @@ dispatcher! {
     command Light => keeper;
 }
 
+/// Writes down every batch that an engine gives to its store, and prints them.
+#[derive(Parser)]
+struct Arguments {}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    Arguments::parse();
     let scratch = tempfile::tempdir()?;
     let path = scratch.path().join("journal.jsonl");
     let store = Journalled::new(MemoryStore::new(Service::named("lighthouse"))?, &path)?;

@@ -1,5 +1,6 @@
-//! What the examples share: reading deliveries from lines, printing tables, watching processes and auditing what they
-//! did. The examples themselves are in `examples/examples`, each a file to read from top to bottom.
+//! What the examples share: reading deliveries from lines, and printing tables. The examples themselves are in
+//! `examples/examples`, each a file to read from top to bottom; `cluster`, which takes longer to build, is in
+//! `examples/cluster`.
 //!
 //! | example | shows |
 //! |---|---|
@@ -9,9 +10,7 @@
 //! | `custom_storage` | a storage backend of one's own |
 #![forbid(unsafe_code)]
 
-pub mod audit;
 pub mod deliveries;
-pub mod instances;
 pub mod lines;
 pub mod source;
 pub mod table;

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::{Deliveries, Said, program, run};
+use common::{Said, program, run};
+use deliveries::Deliveries;
 use tempfile::TempDir;
 
 mod common;
+mod deliveries;
 
 /// What `ingest` takes when nothing is said.
 const TIME_TO_LIVE: Duration = Duration::from_millis(2_000);

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Deliveries, Said, example};
+use common::{Said, example};
+use deliveries::Deliveries;
 use fastrand::Rng;
 
 mod common;
+mod deliveries;
 
 /// As short as is sensible, because every run after a kill waits for it.
 const TIME_TO_LIVE: Duration = Duration::from_millis(60);

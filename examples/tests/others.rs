@@ -28,3 +28,15 @@ fn a_store_of_ones_own_sees_everything() {
     let program = include_str!("../examples/custom_storage.rs");
     assert!(program.lines().count() < 150, "a backend is shown in under 150 lines");
 }
+
+#[test]
+fn an_argument_that_is_not_known_is_refused_and_help_is_given_to_who_asks() {
+    for name in ["quickstart", "custom_storage", "ingest"] {
+        let said = run(name, ["--nonsense"]);
+        assert_eq!(said.code, Some(2), "{name}: {said:?}");
+        assert!(said.out.is_empty() && said.err.contains("--nonsense"), "{name}: {said:?}");
+        let said = run(name, ["--help"]);
+        assert_eq!(said.code, Some(0), "{name}: {said:?}");
+        assert!(said.out.contains(&format!("Usage: {name}")), "{name}: {said:?}");
+    }
+}

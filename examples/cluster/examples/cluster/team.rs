@@ -5,8 +5,8 @@ use std::process::Command as Process;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use whizbang_examples::audit::{Findings, Sender};
-use whizbang_examples::instances::{Instance, Order, Said};
+use whizbang_cluster_example::audit::{Findings, Sender};
+use whizbang_cluster_example::instances::{Instance, Order, Said};
 use whizbang_examples::table::Table;
 use whizbang_postgres_cluster::Cluster;
 

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use common::example;
 use fastrand::Rng;
-use whizbang_examples::audit::Sender;
-use whizbang_examples::instances::{Instance, Order};
+use whizbang_cluster_example::audit::Sender;
+use whizbang_cluster_example::instances::{Instance, Order};
 use whizbang_postgres_cluster::{Cluster, Direction, Fault, Options, Proxy};
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 const TIME_TO_LIVE: Duration = Duration::from_millis(1_500);

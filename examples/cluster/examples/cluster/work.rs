@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use whizbang::{Command, Context, Event, Failure, PlainReceptor, Projection, Receptor, dispatcher};
-use whizbang_examples::audit;
+use whizbang_cluster_example::audit;
 
 /// Asks for something to be done in a stream.
 #[derive(Serialize, Deserialize, Command)]

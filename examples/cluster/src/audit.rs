@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// the order in which they were handled.
 ///
 /// ```
-/// # use whizbang_examples::audit::{Audit, Sender};
+/// # use whizbang_cluster_example::audit::{Audit, Sender};
 /// let mut audit = Audit::new();
 /// audit.sender(7, Sender { attempted: 4, acknowledged: 3 });
 /// for number in [1, 2, 2] {

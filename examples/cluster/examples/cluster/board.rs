@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use whizbang_examples::instances::Said;
+use whizbang_cluster_example::instances::Said;
 
 use crate::team::Member;
 

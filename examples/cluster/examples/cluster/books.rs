@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use whizbang::{AnyReader, Message, Projection, StoreReader, StreamKey, Version};
-use whizbang_examples::audit::{Audit, Findings, Sender};
+use whizbang_cluster_example::audit::{Audit, Findings, Sender};
 use whizbang_storage::Page;
 
 use crate::work::{Done, Tally};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 use whizbang::{Engine, State, Ticket};
-use whizbang_examples::audit::Sender;
-use whizbang_examples::instances::{Order, Said};
+use whizbang_cluster_example::audit::Sender;
+use whizbang_cluster_example::instances::{Order, Said};
 
 use crate::work::{Office, Work};
 use crate::{Failed, Part};

@@ -25,7 +25,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::filter::LevelFilter;
 use whizbang::{AnyReader, Engine, Options, Service};
-use whizbang_examples::audit::Sender;
+use whizbang_cluster_example::audit::Sender;
 use whizbang_storage::WorkStore;
 use whizbang_storage_postgres::{PostgresOptions, PostgresStore};
 use whizbang_storage_sqlite::{SqliteOptions, SqliteStore};
