@@ -20,6 +20,21 @@ async fn one(client: &Client, question: &str) -> String {
     client.query_one(question, &[]).await.expect("it answers").get(0)
 }
 
+#[test]
+fn the_program_explains_itself_and_refuses_arguments_without_starting_a_server() {
+    let run = |argument| {
+        let program = env!("CARGO_BIN_EXE_whizbang-postgres-cluster");
+        let said = Command::new(program).arg(argument).stdin(Stdio::null()).output().expect("it runs");
+        let [out, err] = [said.stdout, said.stderr].map(|text| String::from_utf8(text).expect("text"));
+        (said.status.code(), out, err)
+    };
+    let (code, out, _) = run("--help");
+    assert!(code == Some(0) && out.contains("Usage") && !out.contains("postgres://"), "{out}");
+    let (code, out, err) = run("--port");
+    assert_eq!((code, &*out), (Some(2), ""));
+    assert!(err.contains("--port"), "{err}");
+}
+
 #[tokio::test]
 async fn a_server_is_reached_over_its_socket_and_the_loopback_address_and_syncs_what_it_commits() {
     let cluster = Cluster::start(Options::default()).unwrap();
