@@ -80,7 +80,12 @@ pub struct NoRing {
 
 impl fmt::Display for NoRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "all {} publisher rings are in use: end a publisher, or allow more", self.publishers_max)
+        match self.publishers_max {
+            0 => f.write_str("there are no publisher rings: `publishers_max` is 0"),
+            max => {
+                write!(f, "all {max} publisher rings are in use: end a publisher, or raise `publishers_max`")
+            }
+        }
     }
 }
 
@@ -131,6 +136,13 @@ pub enum ConfigError {
         /// What was asked for.
         asked: usize,
     },
+    /// The system has no memory, or no address space, for so many rings of this size. What was reserved is free again.
+    NoMemory {
+        /// How many rings were asked for.
+        rings: usize,
+        /// Bytes of each.
+        ring_bytes: usize,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -145,6 +157,10 @@ impl fmt::Display for ConfigError {
             ConfigError::TooManyRings { asked } => {
                 write!(f, "{asked} rings: at most {} can be told apart", crate::rings::RINGS_MAX)
             }
+            ConfigError::NoMemory { rings, ring_bytes } => write!(
+                f,
+                "no memory for {rings} rings of {ring_bytes} bytes: make them smaller, or fewer seats, stripes or publishers"
+            ),
         }
     }
 }

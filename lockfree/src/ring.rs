@@ -57,9 +57,10 @@ pub(crate) struct Place {
 }
 
 impl Ring {
-    pub(crate) fn new(bytes: usize) -> Ring {
-        Ring {
-            storage: Storage::reserve(bytes),
+    /// An empty ring; `None` when there is no memory for it.
+    pub(crate) fn new(bytes: usize) -> Option<Ring> {
+        Some(Ring {
+            storage: Storage::reserve(bytes)?,
             producer: CachePadded::new(ProducerLine {
                 tail: AtomicU64::new(0),
                 inside: AtomicU32::new(NOBODY),
@@ -69,7 +70,7 @@ impl Ring {
             }),
             consumer: CachePadded::new(ConsumerLine { head: AtomicU64::new(0) }),
             waiters: CachePadded::new(Waiters::new()),
-        }
+        })
     }
 
     // The producer's steps, in order: enter, place, (write), commit, leave.

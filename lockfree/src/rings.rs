@@ -70,7 +70,7 @@ pub(crate) const RINGS_MAX: usize = 1 << 16;
 ///
 /// # Errors
 ///
-/// [`ConfigError`] when the bounds cannot be.
+/// [`ConfigError`] when the bounds cannot be, or there is no memory for them.
 pub fn rings<H: Copy + Send + 'static, S: Sink>(
     config: RingsConfig,
     bell: &Doorbell,
@@ -88,9 +88,15 @@ pub fn rings<H: Copy + Send + 'static, S: Sink>(
     if asked > RINGS_MAX {
         return Err(ConfigError::TooManyRings { asked });
     }
+    let no_memory = ConfigError::NoMemory { rings: asked, ring_bytes };
+    let mut rings = Vec::new();
+    rings.try_reserve_exact(asked).map_err(|_| no_memory)?;
+    for _ in 0..asked {
+        rings.push(Ring::new(ring_bytes).ok_or(no_memory)?);
+    }
     let bell = bell.bell();
     let core = Arc::new(Core {
-        rings: (0..asked).map(|_| Ring::new(ring_bytes)).collect(),
+        rings: rings.into_boxed_slice(),
         seats: seats as u32,
         stripes: stripes as u32,
         payload_bytes_max: ring_bytes / 2 - stride::<H>(0),

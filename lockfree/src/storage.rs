@@ -6,7 +6,7 @@
 //! Under loom a shadow of checked cells lies beside the bytes, one for each unit of 16, so that a read or write
 //! that nothing orders against another is reported.
 
-use std::alloc::{Layout, dealloc, handle_alloc_error};
+use std::alloc::{Layout, dealloc};
 use std::ptr::NonNull;
 
 /// Records begin at, and are padded to, multiples of this.
@@ -29,10 +29,11 @@ unsafe impl Send for Storage {}
 unsafe impl Sync for Storage {}
 
 impl Storage {
-    /// Reserves `bytes`, a power of two of at least one unit.
-    pub(crate) fn reserve(bytes: usize) -> Storage {
+    /// Reserves `bytes`, a power of two of at least one unit; `None` when there is no memory for so many.
+    pub(crate) fn reserve(bytes: usize) -> Option<Storage> {
         assert!(bytes.is_power_of_two() && bytes >= UNIT, "ring bytes are checked by RingsConfig");
-        let layout = Storage::layout(bytes);
+        // Half of the address space, which 2 GiB are where it has 32 bits, are more than an allocation may have.
+        let layout = Layout::from_size_align(bytes, ALIGN).ok()?;
         // SAFETY: the layout's size is not zero.
         #[cfg(not(lockfree_loom))]
         let base = unsafe { std::alloc::alloc(layout) };
@@ -40,17 +41,12 @@ impl Storage {
         // SAFETY: the layout's size is not zero.
         #[cfg(lockfree_loom)]
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
-        let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
-        Storage {
-            base,
+        Some(Storage {
+            base: NonNull::new(base)?,
             bytes,
             #[cfg(lockfree_loom)]
             shadow: (0..bytes / UNIT).map(|_| crate::sync::UnsafeCell::new(())).collect(),
-        }
-    }
-
-    fn layout(bytes: usize) -> Layout {
-        Layout::from_size_align(bytes, ALIGN).expect("a power of two below 4 GiB fits a layout")
+        })
     }
 
     #[inline(always)]
@@ -116,8 +112,9 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
+        let layout = Layout::from_size_align(self.bytes, ALIGN).expect("it was allocated with this layout");
         // SAFETY: `base` came from `alloc` with this very layout and is freed once, here.
-        unsafe { dealloc(self.base.as_ptr(), Storage::layout(self.bytes)) }
+        unsafe { dealloc(self.base.as_ptr(), layout) }
     }
 }
 

@@ -9,22 +9,37 @@ use std::task::{Context, Waker};
 use whizbang_lockfree::ids::next_id;
 use whizbang_lockfree::*;
 
-/// Counts the calling thread's allocations.
+/// Counts the calling thread's allocations, and refuses large ones when the thread asks for that.
 struct Counting;
 
 thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    /// Bytes in allocations of at least `LARGE` that are granted and not freed, and how many are granted yet.
+    static HELD: Cell<usize> = const { Cell::new(0) };
+    static GRANTED: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-// SAFETY: all is passed on to the system's allocator as it came.
+const LARGE: usize = 64 * 1024;
+
+// SAFETY: all is passed on to the system's allocator as it came, or refused, which is allowed.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
+        if layout.size() >= LARGE {
+            let Some(granted) = GRANTED.get().checked_sub(1) else {
+                return std::ptr::null_mut();
+            };
+            GRANTED.set(granted);
+            HELD.set(HELD.get() + layout.size());
+        }
         // SAFETY: passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        if layout.size() >= LARGE {
+            HELD.set(HELD.get().wrapping_sub(layout.size()));
+        }
         // SAFETY: passed on.
         unsafe { System.dealloc(place, layout) }
     }
@@ -54,6 +69,21 @@ impl Visit<[u64; 8], Sum> for Add {
 #[test]
 fn the_counter_counts() {
     assert_eq!(allocations(|| drop(Box::new(1))), 1);
+}
+
+#[test]
+fn rings_that_there_is_no_memory_for_are_an_error_and_leave_nothing_behind() {
+    let bell = Doorbell::new();
+    let config = RingsConfig { seats: 2, stripes: 3, publishers_max: 4, ring_bytes: LARGE };
+    let before = HELD.get();
+    for granted in [0, 1, 8] {
+        GRANTED.set(granted);
+        let refused = rings::<u128, Sum>(config, &bell).map(|_| ()).unwrap_err();
+        GRANTED.set(usize::MAX);
+        assert_eq!(refused, ConfigError::NoMemory { rings: 9, ring_bytes: LARGE });
+        assert_eq!(HELD.get(), before, "{granted} were granted");
+    }
+    assert!(rings::<u128, Sum>(config, &bell).is_ok());
 }
 
 #[test]
