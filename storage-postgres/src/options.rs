@@ -185,7 +185,8 @@ impl PostgresOptions {
         if !driver_parameters.is_empty() {
             for_driver = for_driver + "?" + &driver_parameters.join("&");
         }
-        let server = Config::from_str(&for_driver).map_err(|error| OptionsError::Url(harmless(&error)))?;
+        let server =
+            Config::from_str(&for_driver).map_err(|error| OptionsError::Url(harmless(&error, parameters)))?;
         Ok(Self { root_certificates, ..Self::from_config(server) })
     }
 
@@ -337,11 +338,17 @@ fn is_schema_name(name: &str) -> bool {
 }
 
 /// What the driver says of a URL, without repeating anything that may be a part of a password.
-fn harmless(error: &tokio_postgres::Error) -> String {
+fn harmless(error: &tokio_postgres::Error, parameters: &str) -> String {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    if cause.starts_with("unknown option") {
-        return "it has a parameter that is not known, or an `@` in the password that is not written as %40"
-            .to_owned();
+    if let Some(name) = cause.strip_prefix("unknown option ") {
+        // With an `@` behind them, they may be the rest of a password that has one itself.
+        return match parameters.contains('@') {
+            true => {
+                "it has a parameter that is not known, or an `@` in the password that is not written as %40"
+                    .to_owned()
+            }
+            false => format!("its parameter {name} is not known"),
+        };
     }
     if cause.is_empty() { "it is not whole".to_owned() } else { cause }
 }
@@ -444,7 +451,7 @@ mod tests {
             "postgres://u:hunter2@host:port/d",
             "postgres://u:p@hunter2@host/d?x=1",
             "postgres://u:hunter2@host/d?sslmode=hunter2",
-            "postgres://u:hunter2@host/d?hunter2=1",
+            "postgres://u:p@ss?hunter2=1@host/d",
             "postgres://u:%zzhunter2@host/d?connect_timeout=hunter2",
             "host=localhost password=hunter2",
             "hunter2",
@@ -454,6 +461,16 @@ mod tests {
             let error = PostgresOptions::from_url(url).expect_err(url);
             let told = format!("{error} {error:?}");
             assert!(!told.contains("hunter2") && !told.contains("ter2"), "{url}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_is_not_known_is_named() {
+        for url in
+            ["postgres://localhost:5432/d?sslmode=disable&nonsense=1", "postgresql://u:p@host/d?nonsense=1"]
+        {
+            let error = PostgresOptions::from_url(url).expect_err(url).to_string();
+            assert!(error.ends_with("its parameter `nonsense` is not known"), "{error}");
         }
     }
 
