@@ -212,8 +212,8 @@ impl<D: Dispatcher, S: WorkStore> Builder<D, S> {
     /// Everything that an engine consists of; nothing of it runs yet.
     fn parts(self, cores: usize) -> Result<Parts<D, S>, StartError> {
         let Self { dispatcher, storage: mut store, options } = self;
-        let Service { limits, partitions, time_to_live, .. } = *store.service();
-        let mut options = options.resolve(cores, time_to_live)?;
+        let Service { limits, partitions, .. } = *store.service();
+        let mut options = options.resolve(cores, store.service())?;
         if options.group.is_none() {
             options.workers = 0;
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use whizbang_storage::{Service, refuse};
 
 /// How an engine runs. Every field has a default; unknown fields in a configuration file are refused.
 ///
@@ -18,7 +19,8 @@ use serde::Deserialize;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// The group whose work this engine shares; `None`: it only publishes and handles nothing. Default `"main"`.
+    /// The group whose work this engine shares; `None`: it only publishes and handles nothing. Default `"main"`. A name has
+    /// 1 to 200 bytes, or as many as the service's limits say, and no NUL character.
     pub group: Option<String>,
 
     /// Tasks that run handlers on your runtime; each owns a part of the partitions. 0, the default: one per core. Fewer
@@ -45,7 +47,7 @@ pub struct Options {
     /// refused now and then.
     pub stripes: usize,
 
-    /// Rings for [`publisher`](crate::Engine::publisher). Default 16. A further publisher is refused.
+    /// Rings for [`publisher`](crate::Engine::publisher). Default 16. A further publisher is refused; with 0, every one is.
     pub publishers_max: usize,
 
     /// Bytes of one ring, a power of two. Default 4 MiB. It bounds what one producer may have waiting for the disk, and
@@ -118,7 +120,7 @@ impl Options {
     ///
     /// # Errors
     /// [`OptionError`] names the first field that cannot work, and what would be possible.
-    pub(crate) fn resolve(mut self, cores: usize, time_to_live: Duration) -> Result<Self, OptionError> {
+    pub(crate) fn resolve(mut self, cores: usize, service: &Service) -> Result<Self, OptionError> {
         fn must(
             holds: bool,
             option: &'static str,
@@ -137,8 +139,19 @@ impl Options {
         if self.seats == 0 {
             self.seats = (2 * cores).max(4);
         }
-        let slowest = time_to_live / 3;
+        let slowest = service.time_to_live / 3;
         let heartbeat = *self.heartbeat_every.get_or_insert(slowest);
+        if let Some(group) = &self.group {
+            must(
+                refuse::name("group", group, &service.limits).is_ok(),
+                "group",
+                format!("{group:?}"),
+                format!(
+                    "1 to {} bytes without a NUL character, or none for an engine that handles nothing",
+                    service.limits.name_bytes_max
+                ),
+            )?;
+        }
         must(self.workers <= 1_024, "workers", self.workers, "at most 1024")?;
         must(self.handlers_max > 0, "handlers_max", self.handlers_max, "at least 1")?;
         must(self.in_flight_max > 0, "in_flight_max", self.in_flight_max, "at least 1")?;
@@ -191,20 +204,37 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(10);
 
+    fn service() -> Service {
+        Service { time_to_live: TTL, ..Service::default() }
+    }
+
     #[test]
     fn what_depends_on_the_machine_is_filled_in() {
-        let options = Options::default().resolve(2, TTL).unwrap();
+        let options = Options::default().resolve(2, &service()).unwrap();
         assert_eq!((options.workers, options.seats), (2, 4));
         assert_eq!(options.heartbeat_every, Some(TTL / 3));
-        assert_eq!(Options::default().resolve(16, TTL).unwrap().seats, 32);
+        assert_eq!(Options::default().resolve(16, &service()).unwrap().seats, 32);
     }
 
     #[test]
     fn an_option_that_cannot_work_is_named_with_what_would_be_possible() {
-        let error = Options { ring_bytes: 5_000, ..Options::default() }.resolve(2, TTL).unwrap_err();
+        let error = Options { ring_bytes: 5_000, ..Options::default() }.resolve(2, &service()).unwrap_err();
         assert_eq!(error.to_string(), "option `ring_bytes` is 5000: a power of two from 65536 to 1073741824");
-        let error = Options { heartbeat_every: Some(TTL), ..Options::default() }.resolve(2, TTL).unwrap_err();
+        let error =
+            Options { heartbeat_every: Some(TTL), ..Options::default() }.resolve(2, &service()).unwrap_err();
         assert_eq!(error.option, "heartbeat_every");
+    }
+
+    #[test]
+    fn a_group_whose_name_no_store_would_take_is_refused_before_any_store_is_asked() {
+        let named =
+            |group: String| Options { group: Some(group), ..Options::default() }.resolve(2, &service());
+        for bad in [String::new(), "a\0b".to_owned(), "a".repeat(201)] {
+            let error = named(bad.clone()).unwrap_err();
+            assert_eq!((error.option, error.value), ("group", format!("{bad:?}")));
+            assert!(error.possible.contains("1 to 200 bytes"), "{}", error.possible);
+        }
+        assert!(named("a".repeat(200)).is_ok());
     }
 
     #[test]

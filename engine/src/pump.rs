@@ -462,7 +462,8 @@ impl<S: WorkStore> Pump<S> {
                 }
             }
         });
-        self.shared.with_health(|health| health.partitions_owned = membership.owned.len());
+        // What was given away is in flight no more, and the next exchange may be a heartbeat away.
+        self.shared.holds(membership.owned.len(), self.flows.in_flight());
     }
 
     /// Starts to give so many partitions back, those already on their way included.

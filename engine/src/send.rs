@@ -114,6 +114,37 @@ impl<D: Dispatcher> Engine<D> {
     ///
     /// Waits for room when there is none. Two sends are stored in order when the first was awaited before the second.
     ///
+    /// While the store stores nothing (the disk is full, the server is away) this waits as long as that lasts, and goes
+    /// on by itself when it is over: what was accepted waits in the rings and is tried again and again, and when they are
+    /// full, further sends wait for room. [`Engine::health`] says since when and why, as does a warning by `tracing`. Put a
+    /// time-out around it where a caller cannot wait; whether the command was stored is not known then, so send it again
+    /// under a key ([`send_once`](Self::send_once)) if twice is too often. [`try_send`](Self::try_send) waits for nothing.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use serde::{Deserialize, Serialize};
+    /// # use whizbang::*;
+    /// # #[derive(Serialize, Deserialize, Command)]
+    /// # #[message(name = "greet", version = 1)]
+    /// # struct Greet;
+    /// # struct Greeter;
+    /// # impl PlainReceptor<Greet> for Greeter {
+    /// #     fn receive_now(&self, _: Greet, _: Context<'_>) -> Result<(), Failure> { Ok(()) }
+    /// # }
+    /// # dispatcher! { struct App { greeter: Greeter } command Greet => greeter; }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = MemoryStore::new(Service::default())?;
+    /// # let engine = Engine::builder(App { greeter: Greeter }).storage(store).start().await?;
+    /// match tokio::time::timeout(Duration::from_secs(5), engine.send(Greet)).await {
+    ///     Ok(sent) => drop(sent?),
+    ///     Err(_) => eprintln!("not stored within five seconds: {:?}", engine.health().storage_away),
+    /// }
+    /// # engine.stop(Duration::from_secs(5)).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`SendError`], never `Full`.
     ///
@@ -123,7 +154,8 @@ impl<D: Dispatcher> Engine<D> {
         self.accept(command).await
     }
 
-    /// Publishes an event; returns when it is durable. As [`send`](Self::send) otherwise.
+    /// Publishes an event; returns when it is durable. As [`send`](Self::send) otherwise: while the store stores nothing,
+    /// it waits.
     ///
     /// The dispatcher should know the event, if only by a line without receptors: `event OrderCreated => ;`. An unknown one
     /// is kept for an instance that knows it, and is a dead letter after the service's `unroutable_after`.

@@ -60,17 +60,35 @@ impl StopTimes {
     }
 }
 
-/// How an engine is.
+/// How an engine is, as of its last exchange with the store.
+///
+/// A store that is away lets nobody fail: messages wait in the rings, and whoever sends one waits, too. This is where it
+/// is seen.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use whizbang::{Engine, Health, dispatcher};
+/// # dispatcher! { struct App {} }
+/// fn is_ready(engine: &Engine<App>) -> bool {
+///     let away = engine.health().storage_away;
+///     if let Some(away) = &away {
+///         eprintln!("nothing was stored for {:?}: {}", away.since.elapsed(), away.error);
+///     }
+///     away.is_none_or(|away| away.since.elapsed() < Duration::from_secs(5))
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
     /// Whether it works, is stopping, or has ended.
     pub state: State,
-    /// Since when the store does not answer, and what it said last; `None` while it answers.
+    /// Since when the store does not answer or stores nothing (a full disk, a server that is away), and what it said last;
+    /// `None` while it stores.
     pub storage_away: Option<StorageAway>,
     /// Partitions this engine handles.
     pub partitions_owned: usize,
-    /// Messages handed to workers and not settled.
+    /// Messages of the owned partitions that are handed to workers and not settled. Parked messages that are tried again
+    /// count here, and not in a subscription's [`lag`](whizbang_storage::SubscriptionStatistics::lag).
     pub in_flight: usize,
     /// Exchanges that were answered.
     pub exchanges: u64,
@@ -188,6 +206,14 @@ impl Shared {
         health.exchanges += 1;
         health.messages_stored += messages as u64;
         health.last_exchange = took;
+        health.in_flight = in_flight;
+    }
+
+    /// What this instance has is another than before.
+    pub(crate) fn holds(&self, partitions_owned: usize, in_flight: usize) {
+        self.counters.in_flight.set(in_flight as f64);
+        let mut health = self.health.lock();
+        health.partitions_owned = partitions_owned;
         health.in_flight = in_flight;
     }
 

@@ -219,6 +219,7 @@ impl Shape {
                 repeat_old: of(r, &[0, 20, 100]),
                 delay: of(r, &[0, 10, 50]),
                 delay_max: ttl.mul_f64(of(r, &[0.2, 0.8, 1.6])),
+                ..Odds::default()
             }
         } else {
             Odds::default()

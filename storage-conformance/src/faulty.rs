@@ -17,6 +17,8 @@ pub enum Fault {
     Before,
     /// It is refused as a whole ([`NotApplied::Failed`]): nothing is written, and the caller knows.
     NotApplied,
+    /// It is refused because the disk is full ([`NotApplied::Full`]): nothing is written, and the caller knows.
+    Full,
     /// It is committed, and the answer is lost; the caller cannot know.
     AnswerLost,
     /// It goes through after so long (by tokio's clock).
@@ -32,6 +34,8 @@ pub struct Odds {
     pub before: u32,
     /// For [`Fault::NotApplied`].
     pub not_applied: u32,
+    /// For [`Fault::Full`].
+    pub full: u32,
     /// For [`Fault::AnswerLost`].
     pub answer_lost: u32,
     /// For [`Fault::RepeatOld`], 1 to 8 calls ago.
@@ -166,6 +170,7 @@ impl State {
         for (odds, fault) in [
             (odds.before, Fault::Before),
             (odds.not_applied, Fault::NotApplied),
+            (odds.full, Fault::Full),
             (odds.answer_lost, Fault::AnswerLost),
             (odds.repeat_old, Fault::RepeatOld(random.usize(1..=8))),
             (odds.delay, Fault::Delay(odds.delay_max.mul_f64(random.f64()))),
@@ -196,6 +201,10 @@ impl<S: WorkStore> WorkStore for Faulty<S> {
             Fault::NotApplied => {
                 answer.clear();
                 return Err(NotApplied::Failed("injected fault: the store refuses the batch".into()).into());
+            }
+            Fault::Full => {
+                answer.clear();
+                return Err(NotApplied::Full("injected fault: no room".into()).into());
             }
             Fault::Delay(time) => tokio::time::sleep(time).await,
             Fault::RepeatOld(ago) => {

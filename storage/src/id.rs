@@ -204,6 +204,15 @@ number! {
 }
 number! {
     /// An event's place in its stream: 1, 2, 3 …; 0 is the version of an empty stream.
+    ///
+    /// Written out, and not made with `into`: positions, epochs and revisions are numbers of the same sort, and none of
+    /// them shall become a version unseen.
+    ///
+    /// ```
+    /// # use whizbang_storage::Version;
+    /// let last = Version(11);
+    /// assert_eq!(last.0 + 1, 12);
+    /// ```
     Version(u64)
 }
 number! {

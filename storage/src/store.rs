@@ -201,6 +201,12 @@ use crate::{
 ///
 /// # Cancel safety
 /// The future is never dropped by the engine before it is done. A backend may treat a drop as a lost answer.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no storage backend",
+    label = "a `WorkStore` is needed here",
+    note = "an engine is given its storage before it starts: `Engine::builder(…).storage(store).start()`",
+    note = "a store is `MemoryStore`, `SqliteStore`, `PostgresStore`, or a type of your own that implements `WorkStore`"
+)]
 #[allow(async_fn_in_trait, reason = "the pump awaits it on a thread of its own; the future need not be Send")]
 pub trait WorkStore: Send + 'static {
     /// The reading side, for other threads.
@@ -395,7 +401,8 @@ pub struct SubscriptionStatistics {
     pub group: String,
     /// Its name.
     pub name: String,
-    /// Positions in all partitions that it has not settled, holes included.
+    /// Positions in all partitions that it has not settled, holes included; those that instances hold and handle are among
+    /// them until the store has heard that they are done. What is parked is counted apart.
     pub lag: u64,
     /// Parked messages that wait or run.
     pub parked: u64,
