@@ -23,7 +23,8 @@ pub struct World<F: Fixture> {
 impl<F: Fixture> World<F> {
     /// A world whose service has so many partitions, a time to live of 10 s, and everything else at its default.
     pub async fn new(partitions: u32) -> Self {
-        Self::with(Service { partitions, ..Service::named("conformance") }).await
+        let time_to_live = Duration::from_secs(10);
+        Self::with(Service { partitions, time_to_live, ..Service::named("conformance") }).await
     }
 
     /// A world with this service.

@@ -77,11 +77,11 @@ fn another_agreement_is_refused_with_both_values() {
     let text = partitions.open(&path).unwrap_err().to_string();
     assert_eq!(text, "the database was set up with partitions = 4, this process asks for 8");
     let ttl = SqliteOptions {
-        service: Service { time_to_live: Duration::from_secs(20), ..service() },
+        service: Service { time_to_live: Duration::from_secs(10), ..service() },
         ..options()
     };
     let text = ttl.open(&path).unwrap_err().to_string();
-    assert_eq!(text, "the database was set up with time_to_live = 10s, this process asks for 20s");
+    assert_eq!(text, "the database was set up with time_to_live = 20s, this process asks for 10s");
     // Another service has its own.
     let other = SqliteOptions { service: Service { partitions: 8, ..Service::named("other") }, ..options() };
     drop(other.open(&path).unwrap());

@@ -93,7 +93,7 @@ fn what_was_handed_out_to_a_dead_process_comes_back_as_suspect() {
 
     let mut two = Instance::join(open(&path, &clock), 2, "g", &["s"]);
     assert!(two.told().owned.is_empty(), "the first is within its time to live");
-    for seconds in [4, 4, 2] {
+    for seconds in [8, 8, 4] {
         clock.advance(Duration::from_secs(seconds));
         two.heartbeat();
     }

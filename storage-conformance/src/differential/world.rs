@@ -54,6 +54,8 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
         let service = Service {
             partitions: PARTITIONS,
             window: 6,
+            // The steps' durations, and the time that passes before each of them, were chosen for these.
+            time_to_live: Duration::from_secs(10),
             dedup_retention: Duration::from_secs(30),
             event_retention: seed.is_multiple_of(3).then(|| Duration::from_secs(20)),
             unroutable_after: Duration::from_secs(15),

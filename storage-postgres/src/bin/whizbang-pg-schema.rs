@@ -26,7 +26,7 @@ struct Arguments {
     #[arg(long, default_value_t = Service::default().partitions)]
     partitions: u32,
     /// The service's time to live, in seconds.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = Service::default().time_to_live.as_secs_f64())]
     time_to_live: f64,
     /// A role that is given what a service needs: to read, write and empty tables, nothing else.
     #[arg(long)]
