@@ -1,11 +1,12 @@
 //! Removing what nobody needs any more, in bounded steps.
 
+use rusqlite::Row;
 use whizbang_storage::{Partition, Position, Timestamp};
 
 use crate::dedup;
 use crate::error::Stop;
 use crate::exchange::Exchange;
-use crate::segment::{Placed, Segments};
+use crate::segment::{IN_THE_ROW, Placed, Segments};
 
 impl Exchange<'_, '_> {
     /// Removes at most `rows_max` messages, events and keys.
@@ -64,7 +65,7 @@ impl Exchange<'_, '_> {
                     *left -= run.messages;
                 } else {
                     // It begins before what is trimmed, or reaches behind what is settled, or what may be removed now.
-                    let cut = self.count_front(&run, trimmed, last, left)?;
+                    let cut = self.count_front(&run, row, trimmed, last, left)?;
                     if cut < ends_at {
                         if cut < last {
                             reached = cut;
@@ -74,7 +75,9 @@ impl Exchange<'_, '_> {
                     }
                 }
                 gone = Some(run.place);
-                self.freed_bytes.entry(run.segment).or_default().add(&run);
+                if run.segment != IN_THE_ROW {
+                    self.freed_bytes.entry(run.segment).or_default().add(&run);
+                }
             }
         }
         if let Some(gone) = gone {
@@ -87,11 +90,12 @@ impl Exchange<'_, '_> {
     fn count_front(
         &mut self,
         placed: &Placed,
+        row: &Row<'_>,
         trimmed: i64,
         last: i64,
         left: &mut usize,
     ) -> Result<i64, Stop> {
-        let run = Segments::new(self.sql).read(placed, &mut self.scratch.run)?;
+        let run = Segments::new(self.sql).read(placed, row, &mut self.scratch.run)?;
         let mut reached = trimmed.max(placed.place - 1);
         for (place, record) in run.records() {
             if place > last {

@@ -63,7 +63,7 @@ impl Exchange<'_, '_> {
                 events.get(self.sql, include_str!("sql/events_between.sql"))?.query((first, last))?,
             )?;
             while let Some(row) = runs.next()? {
-                let run = segments.read(&Placed::of(row)?, &mut bytes)?;
+                let run = segments.read(&Placed::of(row)?, row, &mut bytes)?;
                 for (place, bytes) in run.records() {
                     if place < first {
                         continue;

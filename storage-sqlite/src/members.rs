@@ -3,7 +3,6 @@
 use core::ops::ControlFlow;
 use std::time::Duration;
 
-use rusqlite::params;
 use whizbang_storage::cursor::Cursor;
 use whizbang_storage::membership::{Holding, expired, gives_back, takes, truce};
 use whizbang_storage::{
@@ -40,6 +39,7 @@ impl Exchange<'_, '_> {
                 digest,
                 last_seen: self.now,
                 group,
+                row: self.state.free_instance_row(),
             })?;
             self.add_types(join)?;
             if let Some(group) = group {
@@ -51,8 +51,7 @@ impl Exchange<'_, '_> {
         } else if let Some(instance) = self.state.instance_mut(from.instance) {
             (instance.number, instance.digest, instance.last_seen) = (from.number, digest, self.now);
             self.sql.prepare_cached(include_str!("sql/beat.sql"))?.execute((
-                self.state.service(),
-                from.instance.to_bytes(),
+                instance.row,
                 from.number as i64,
                 digest as i64,
                 self.now.micros(),
@@ -368,15 +367,19 @@ impl Exchange<'_, '_> {
 
     fn add_instance(&mut self, instance: Instance) -> Result<(), Stop> {
         let service = self.state.service();
-        self.sql.prepare_cached(include_str!("sql/add_instance.sql"))?.execute(params![
+        self.sql.prepare_cached(include_str!("sql/add_instance.sql"))?.execute((
             service,
             instance.id.to_bytes(),
             instance.start_token as i64,
+            instance.row,
+            instance.group,
+        ))?;
+        self.sql.prepare_cached(include_str!("sql/add_beat.sql"))?.execute((
+            instance.row,
             instance.number as i64,
             instance.digest as i64,
             instance.last_seen.micros(),
-            instance.group,
-        ])?;
+        ))?;
         let long_ago = self.now.micros().saturating_sub(micros(DEPARTED_KEPT));
         self.sql.prepare_cached(include_str!("sql/forget_departed.sql"))?.execute((service, long_ago))?;
         self.state.add_instance(instance);
@@ -408,6 +411,9 @@ impl Exchange<'_, '_> {
         self.sql.prepare_cached(include_str!("sql/add_departed.sql"))?.execute(key)?;
         let key = (service, id.to_bytes());
         self.sql.prepare_cached(include_str!("sql/delete_instance.sql"))?.execute(key)?;
+        if let Some(instance) = self.state.instance(id) {
+            self.sql.prepare_cached(include_str!("sql/delete_state.sql"))?.execute([instance.row])?;
+        }
         self.sql.prepare_cached(include_str!("sql/delete_known_types.sql"))?.execute(key)?;
         self.state.instances.retain(|instance| instance.id != id);
         self.state.change();

@@ -2,7 +2,7 @@
 
 use whizbang_storage::{Operation, OperationAnswer, ParkedKey, SubscriptionId, refuse};
 
-use crate::block::ids_of;
+use crate::block;
 use crate::error::Stop;
 use crate::exchange::Exchange;
 use crate::parked::Parked;
@@ -70,7 +70,7 @@ impl Exchange<'_, '_> {
             return Ok(false);
         };
         self.sql.prepare_cached(include_str!("sql/delete_subscription.sql"))?.execute([id.0])?;
-        self.sql.prepare_cached(include_str!("sql/delete_cursors.sql"))?.execute(ids_of(id))?;
+        block::delete_cursors(self.sql, self.state.service(), id, self.state.partitions())?;
         self.sql.prepare_cached(include_str!("sql/delete_parked_of.sql"))?.execute([id.0])?;
         self.state.remove_subscription(index);
         // The others moved up.

@@ -304,7 +304,7 @@ impl View<'_> {
         let mut rows = find.query((first, last))?;
         let (mut segments, mut bytes) = (Segments::new(self.sql), Vec::new());
         while let Some(row) = rows.next()? {
-            let run = segments.read(&segment::Placed::of(row)?, &mut bytes)?;
+            let run = segments.read(&segment::Placed::of(row)?, row, &mut bytes)?;
             let is_it = |(place, bytes): &(i64, &[u8])| {
                 position_of(*place).0 > trimmed && bytes.get(4..20) == Some(&message.to_bytes()[..])
             };
@@ -433,7 +433,7 @@ impl View<'_> {
             return Ok(0);
         };
         let mut bytes = Vec::new();
-        let run = Segments::new(self.sql).read(&segment::Placed::of(row)?, &mut bytes)?;
+        let run = Segments::new(self.sql).read(&segment::Placed::of(row)?, row, &mut bytes)?;
         let gone =
             |(place, record): &(i64, &[u8])| *place <= trimmed && (!record.is_empty() || run.is_damaged());
         Ok(run.records().filter(gone).count() as u64)
@@ -445,7 +445,8 @@ impl View<'_> {
     }
 
     fn cursor(&self, subscription: SubscriptionId, partition: Partition) -> Result<Cursor, Stop> {
-        let mut cursors = block::read_cursors(self.sql, subscription, block_of(partition))?;
+        let mut cursors =
+            block::read_cursors(self.sql, self.agreed.service, subscription, block_of(partition))?;
         Ok(core::mem::take(&mut cursors[partition.0 as usize % BLOCK]))
     }
 

@@ -12,7 +12,8 @@ use crate::options::{Access, Place, explain, while_busy};
 use crate::{Existing, OpenError, SqliteOptions};
 
 /// The steps that lead from an empty file to the newest schema; the version is how many were taken.
-const STEPS: &[&str] = &[include_str!("sql/schema/1_tables.sql")];
+pub(crate) const STEPS: &[&str] =
+    &[include_str!("sql/schema/1_tables.sql"), include_str!("sql/schema/2_small_batches.sql")];
 
 /// The newest version of the schema that is known here.
 pub(crate) const KNOWN: i32 = STEPS.len() as i32;

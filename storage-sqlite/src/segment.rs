@@ -3,7 +3,8 @@
 //! A *run* is a range of positions of one partition that one batch wrote. The runs of a batch lie one after the other in
 //! *segments*: a batch that writes a little into every partition still fills whole pages. A segment goes when its last run has
 //! gone; one of which little is left for long is copied together, so that a partition that stands still does not keep what
-//! the others have long done with.
+//! the others have long done with. A small batch has no segment: the bytes of its runs lie in their rows, because a segment
+//! of its own would be two more pages to be written than it needs.
 
 use core::ops::Range;
 
@@ -17,6 +18,12 @@ use whizbang_storage::record;
 
 /// A segment is closed when it has reached so many bytes.
 const SEGMENT_BYTES: usize = 64 << 10;
+
+/// What a batch writes lies in the rows of its runs if it is no more than this.
+const SMALL_BYTES: usize = 2 << 10;
+
+/// Stands for a segment where a run's bytes lie in its row.
+pub(crate) const IN_THE_ROW: i64 = 0;
 
 /// A run is closed when it has reached so many bytes, so that reading one message does not read too many others.
 const RUN_BYTES: usize = 32 << 10;
@@ -85,6 +92,10 @@ impl Exchange<'_, '_> {
             rest = &rest[run.messages..];
             runs.push(Placed { start, length: bytes.len() - start, ..run });
             if bytes.len() >= SEGMENT_BYTES || rest.is_empty() {
+                if bytes.len() <= SMALL_BYTES {
+                    self.put_runs(&runs, &bytes)?;
+                    break;
+                }
                 self.put_segment(&mut runs, &bytes, include_str!("sql/put_run.sql"))?;
                 bytes.clear();
             }
@@ -120,6 +131,16 @@ impl Exchange<'_, '_> {
         }
         bytes.extend_from_slice(&scratch.ends);
         Placed { place, span: next - place, messages, segment: 0, start, length: 0 }
+    }
+
+    /// Writes runs with their bytes.
+    fn put_runs(&mut self, runs: &[Placed], bytes: &[u8]) -> Result<(), Stop> {
+        let mut put = self.sql.prepare_cached(include_str!("sql/put_run_with_bytes.sql"))?;
+        for run in runs {
+            let own = &bytes[run.start..run.start + run.length];
+            put.execute((run.place, run.span, run.messages as i64, own.len() as i64, own))?;
+        }
+        Ok(())
     }
 
     /// Writes a segment, and by the given statement where its runs are.
@@ -196,7 +217,7 @@ impl Exchange<'_, '_> {
                 };
                 let run = Placed::of(row)?;
                 let start = together.len();
-                Segments::new(self.sql).read_bytes(&run, &mut self.scratch.run)?;
+                Segments::new(self.sql).read_bytes(&run, row, &mut self.scratch.run)?;
                 together.extend_from_slice(&self.scratch.run);
                 let length = self.scratch.run.len();
                 runs.push(Placed { start, length, ..run });
@@ -242,14 +263,24 @@ impl<'c> Segments<'c> {
         Self { sql, open: None }
     }
 
-    pub(crate) fn read<'r>(&mut self, placed: &Placed, bytes: &'r mut Vec<u8>) -> Result<Run<'r>, Stop> {
-        self.read_bytes(placed, bytes)?;
+    /// Reads the run that a row with the columns place, span, messages, segment, start, length, bytes describes.
+    pub(crate) fn read<'r>(
+        &mut self,
+        placed: &Placed,
+        row: &Row<'_>,
+        bytes: &'r mut Vec<u8>,
+    ) -> Result<Run<'r>, Stop> {
+        self.read_bytes(placed, row, bytes)?;
         Ok(Run::of(placed, bytes))
     }
 
     /// Fills `bytes` with a run's bytes; with nothing if they are not where they should be.
-    fn read_bytes(&mut self, placed: &Placed, bytes: &mut Vec<u8>) -> Result<(), Stop> {
+    fn read_bytes(&mut self, placed: &Placed, row: &Row<'_>, bytes: &mut Vec<u8>) -> Result<(), Stop> {
         bytes.clear();
+        if placed.segment == IN_THE_ROW {
+            bytes.extend_from_slice(row.get_ref(6)?.as_blob().unwrap_or(&[]));
+            return Ok(());
+        }
         let Some(blob) = self.open(placed.segment)? else {
             return Ok(());
         };

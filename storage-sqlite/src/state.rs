@@ -52,6 +52,8 @@ pub(crate) struct Instance {
     pub(crate) digest: u64,
     pub(crate) last_seen: Timestamp,
     pub(crate) group: Option<i64>,
+    /// The id of the row in which its last batch stands.
+    pub(crate) row: i64,
 }
 
 #[derive(Debug)]
@@ -171,7 +173,8 @@ impl State {
             if let Some(subscription) = self.subscriptions.get_mut(index) {
                 let slots = subscription.cursors.iter().skip(block * BLOCK).take(BLOCK);
                 let cursors = slots.flatten().map(|slot| &slot.cursor);
-                block::write_cursors(sql, subscription.id, block, cursors, scratch)?;
+                let service = self.agreed.service;
+                block::write_cursors(sql, service, subscription.id, block, cursors, scratch)?;
             }
             self.mark_written(index, block);
         }
@@ -219,6 +222,11 @@ impl State {
     pub(crate) fn add_instance(&mut self, instance: Instance) {
         let at = self.instances.partition_point(|known| known.id < instance.id);
         self.instances.insert(at, instance);
+    }
+
+    /// The id of a row for a new instance.
+    pub(crate) fn free_instance_row(&self) -> i64 {
+        block::free_instance_row(self.agreed.service, self.instances.iter().map(|instance| instance.row))
     }
 
     /// The places of a group's subscriptions.
@@ -362,7 +370,7 @@ impl State {
         }
         if subscription.cursors[at].is_none() {
             let block = block_of(partition);
-            let cursors = block::read_cursors(sql, subscription.id, block)?;
+            let cursors = block::read_cursors(sql, self.agreed.service, subscription.id, block)?;
             for (at, cursor) in partitions_of(block).zip(cursors) {
                 if let Some(slot) = subscription.cursors.get_mut(at) {
                     *slot = Some(Slot { cursor, moved: false, suspect_lanes: None });
@@ -419,10 +427,11 @@ impl State {
             self.instances.push(Instance {
                 id: InstanceId::from_bytes(row.get(0)?).ok_or(Stop::Damaged("an instance has no id"))?,
                 start_token: row.get::<_, i64>(1)? as u64,
-                number: row.get::<_, i64>(2)? as u64,
-                digest: row.get::<_, i64>(3)? as u64,
-                last_seen: Timestamp::from_micros(row.get(4)?),
-                group: row.get(5)?,
+                row: row.get(2)?,
+                group: row.get(3)?,
+                number: row.get::<_, i64>(4)? as u64,
+                digest: row.get::<_, i64>(5)? as u64,
+                last_seen: Timestamp::from_micros(row.get(6)?),
             });
         }
         Ok(())

@@ -96,14 +96,14 @@ fn a_newer_and_an_older_schema_are_refused_with_both_versions() {
         let sql = Connection::open(&path).unwrap();
         sql.execute("UPDATE whizbang_schema SET version = ?1", [version]).unwrap();
     };
-    set(2);
+    set(3);
     let newer = options().open(&path).unwrap_err();
-    assert!(matches!(newer, OpenError::Newer { found: 2, known: 1, .. }), "{newer}");
-    assert!(newer.to_string().contains("has version 2, this program knows versions up to 1"), "{newer}");
+    assert!(matches!(newer, OpenError::Newer { found: 3, known: 2, .. }), "{newer}");
+    assert!(newer.to_string().contains("has version 3, this program knows versions up to 2"), "{newer}");
     set(0);
     let older = options().open(&path).unwrap_err();
-    assert!(matches!(older, OpenError::Older { found: 0, known: 1, .. }), "{older}");
-    set(1);
+    assert!(matches!(older, OpenError::Older { found: 0, known: 2, .. }), "{older}");
+    set(2);
     drop(options().open(&path).unwrap());
 }
 
@@ -254,4 +254,73 @@ fn a_dropped_store_leaves_everything_in_the_one_file_although_readers_are_still_
     drop(store);
     assert_eq!(log.metadata().map_or(0, |log| log.len()), 0);
     drop(reader);
+}
+
+/// What version 2 has made of the tables of version 1, taken back.
+const BACK_TO_1: &str = "
+    CREATE TABLE whizbang_head (id INTEGER PRIMARY KEY, heads BLOB NOT NULL) STRICT;
+    INSERT INTO whizbang_head
+    SELECT (id >> 40 << 8) + (id >> 32 & 255), bytes FROM whizbang_state
+    WHERE (id >> 32 & 255) < 255 AND (id & 4294967295) = 0;
+    CREATE TABLE whizbang_cursor (id INTEGER PRIMARY KEY, cursors BLOB NOT NULL) STRICT;
+    INSERT INTO whizbang_cursor
+    SELECT ((id & 4294967295) << 8) + (id >> 32 & 255), bytes FROM whizbang_state
+    WHERE (id >> 32 & 255) < 255 AND (id & 4294967295) > 0;
+    ALTER TABLE whizbang_instance RENAME TO newer;
+    CREATE TABLE whizbang_instance (
+        service INTEGER NOT NULL, id BLOB NOT NULL, start_token INTEGER NOT NULL, number INTEGER NOT NULL,
+        digest INTEGER NOT NULL, last_seen INTEGER NOT NULL, work_group INTEGER, PRIMARY KEY (service, id)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO whizbang_instance
+    SELECT i.service, i.id, i.start_token, s.number, s.digest, s.last_seen, i.work_group
+    FROM newer AS i JOIN whizbang_state AS s ON s.id = i.state;
+    DROP TABLE newer;
+    DROP TABLE whizbang_state;
+    ALTER TABLE whizbang_run DROP COLUMN bytes;
+    UPDATE whizbang_schema SET version = 1;
+";
+
+#[test]
+fn a_database_of_version_1_is_taken_over_as_it_is() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), TestClock::new());
+    let path = directory.path().join("a.db");
+    // 40 partitions are two rows of heads. Another service and another group lie before the numbers that are looked at.
+    let open = |name| {
+        let service = Service { partitions: 40, ..Service::named(name) };
+        let clock = std::sync::Arc::new(clock.clone());
+        SqliteOptions { service, clock, ..SqliteOptions::default() }.open(&path).unwrap()
+    };
+    drop(Instance::join(open("other"), 9, "g", &["s", "t"]));
+    let mut one = Instance::join(open("test"), 1, "g", &["s"]);
+    let mut two = Instance::join(open("test"), 2, "h", &["s"]);
+    // So much that it lies in a segment, as everything did.
+    let payload: &'static [u8] = vec![7; 4_096].leak();
+    let (last, stream) = (Partition(39), the_stream_of(Partition(39)));
+    let appended = |number| Append { stream: Some(stream), payload, ..command(number, "") };
+    one.send(|batch| WorkBatch { appends: batch.keep_all((1..=3).map(appended)), ..batch.empty() });
+    assert_eq!(one.read(last, 0).page.len(), 3);
+    let settled = one.settled(last, 1, 2);
+    one.send(|batch| WorkBatch { settled: batch.keep_settled(vec![settled]), ..batch.empty() });
+
+    Connection::open(&path).unwrap().execute_batch(BACK_TO_1).unwrap();
+    drop(open("test"));
+
+    // Both go on with the numbers they had, one with what it had not settled, two from the beginning.
+    one.store = open("test");
+    two.store = open("test");
+    one.heartbeat();
+    two.heartbeat();
+    let low =
+        |of: &Instance| of.told().owned.iter().find(|owned| owned.partition == last).unwrap().cursors[0].low;
+    assert_eq!((low(&one), low(&two)), (Position(2), Position(0)));
+    let read = one.read(last, 2).page;
+    assert_eq!((read.len(), read.get(0).unwrap().payload), (1, payload));
+    let stored = one.send(|batch| WorkBatch { appends: batch.keep_all([appended(4)]), ..batch.empty() });
+    assert!(matches!(stored.appends[0], AppendAnswer::Stored { position: Position(4), .. }), "{stored:?}");
+    assert_eq!(two.read(last, 0).page.len(), 4);
+}
+
+fn the_stream_of(partition: Partition) -> StreamId {
+    let mut streams = (0..).map(|number: u32| StreamId::from_key(number.to_string()));
+    streams.find(|stream| stream.partition(40) == partition).expect("every partition has streams")
 }

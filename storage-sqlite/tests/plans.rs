@@ -93,7 +93,7 @@ fn grow(sql: &Connection) {
         sql.execute(&format!("{numbers}{text}"), [ROWS]).unwrap();
     };
     sql.execute_batch("BEGIN").unwrap();
-    fill("INSERT INTO whizbang_run SELECT ((i % 4) << 40) | i, 1, 1, i, 0, 10 FROM n");
+    fill("INSERT INTO whizbang_run SELECT ((i % 4) << 40) | i, 1, 1, i, 0, 10, NULL FROM n");
     fill("INSERT INTO whizbang_segment_use SELECT i, 1, 10, 10, x'00' FROM n");
     fill(
         "INSERT INTO whizbang_event SELECT ((i % 4) << 40) | i, CAST(substr(i % 1000 || '0123456789012345', 1, 16) AS BLOB),

@@ -1,2 +1,1 @@
-INSERT INTO whizbang_instance (service, id, start_token, number, digest, last_seen, work_group)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7);
+INSERT INTO whizbang_instance (service, id, start_token, state, work_group) VALUES (?1, ?2, ?3, ?4, ?5);

@@ -1,1 +1,1 @@
-UPDATE whizbang_instance SET number = ?3, digest = ?4, last_seen = ?5 WHERE service = ?1 AND id = ?2;
+UPDATE whizbang_state SET number = ?2, digest = ?3, last_seen = ?4 WHERE id = ?1;

@@ -1,0 +1,1 @@
+SELECT bytes FROM whizbang_state WHERE id = ?1;

@@ -1,1 +1,0 @@
-SELECT cursors FROM whizbang_cursor WHERE id = ?1;

@@ -1,0 +1,1 @@
+DELETE FROM whizbang_state WHERE id = ?1;

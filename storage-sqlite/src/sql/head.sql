@@ -1,1 +1,0 @@
-SELECT heads FROM whizbang_head WHERE id = ?1;

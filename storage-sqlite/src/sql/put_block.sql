@@ -1,0 +1,1 @@
+INSERT OR REPLACE INTO whizbang_state (id, bytes) VALUES (?1, ?2);

@@ -1,1 +1,0 @@
-INSERT OR REPLACE INTO whizbang_head (id, heads) VALUES (?1, ?2);
