@@ -4,6 +4,9 @@
 //! themselves; nothing waits for a timer. What is decided here is decided elsewhere, in files without input or output
 //! ([`agenda`](crate::agenda), [`flows`](crate::flows), [`handover`](crate::handover)); this file carries it out.
 
+mod membership;
+mod stopping;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,24 +15,27 @@ use tokio::sync::{Notify, mpsc};
 use tracing::Instrument;
 use whizbang_lockfree::{ArenaPool, Consumer, DrainLimit, NoSink};
 use whizbang_storage::{
-    Answer, Epoch, InstanceId, Join, KnownType, Limit, Membership, MembershipAnswer, Operation, Partition,
-    Read, Release, Running, StoreError, SubscriptionSpec, WorkBatch, WorkStore,
+    Answer, Epoch, KnownType, Limit, Membership, Operation, Partition, Read, Release, StoreError,
+    SubscriptionSpec, WorkBatch, WorkStore,
 };
 
-use crate::agenda::{Agenda, Plan};
+use self::membership::new_instance;
+pub use self::stopping::Stopped;
+use self::stopping::{Stopping, notice_of};
+use crate::agenda::Agenda;
 use crate::assemble::{Assembled, Situation, assemble};
 use crate::conflicts::Conflicts;
 use crate::deliver::Delivering;
 use crate::exchange::{Exchange, Exchanged, Patience};
-use crate::flows::{Change, Flows};
-use crate::handout::{Handout, Handouts, worker_of};
+use crate::flows::Flows;
+use crate::handout::{Handout, Handouts};
 use crate::handover::HandOver;
 use crate::host;
 use crate::intake::{Header, PlainSink};
 use crate::operate::Order;
 use crate::options::Options;
 use crate::settle::{Scope, Settlement};
-use crate::shared::{Shared, State, StopTimes};
+use crate::shared::Shared;
 
 /// What the pump says to a worker. Kept in order.
 #[derive(Debug)]
@@ -89,29 +95,6 @@ pub(crate) struct Ends {
     pub(crate) herald: Arc<Notify>,
 }
 
-/// An engine that is coming to its end.
-struct Stopping {
-    /// What still runs then is cancelled.
-    deadline: Instant,
-    /// What could not be stored then is given up.
-    give_up_at: Instant,
-    abandoned: bool,
-    /// Workers that still have something running.
-    busy: usize,
-    cancelled: usize,
-    /// Of the cancelled, those whose attempt counts.
-    running: Vec<Running>,
-}
-
-/// How an engine came to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stopped {
-    /// Handlers that were cancelled because the deadline had come; their messages will be handled again.
-    pub cancelled: usize,
-    /// Whether everything that was accepted is durable. `false` when the store could not be reached before the deadline.
-    pub all_durable: bool,
-}
-
 /// What one turn of the pump led to.
 enum Turn {
     GoOn,
@@ -121,8 +104,6 @@ enum Turn {
 
 /// Handled messages from which nothing came wait this long for company: nothing is lost with them but a repetition.
 const DONE_LINGERS: Duration = Duration::from_millis(2);
-/// How often the store is asked whether the suspects of a partition are settled, while what is new waits for them.
-const HELD_ASKS: Duration = Duration::from_millis(5);
 /// So many of them do not wait.
 const DONE_MAX: usize = 512;
 
@@ -151,20 +132,6 @@ impl<S: WorkStore> Pump<S> {
             operations: Vec::new(),
             options,
         }
-    }
-
-    /// Says to the store that this instance is there. To be done once, before [`run`](Self::run).
-    pub(crate) async fn join(&mut self) -> Result<(), StoreError> {
-        let Profile { group, subscriptions, types } = &self.profile;
-        let join = Join { group: group.as_deref(), subscriptions, types };
-        let mut batch = WorkBatch::empty(self.exchange.from());
-        batch.membership = Some(Membership::Join(join));
-        self.exchange.once(&batch, &mut self.answer).await?;
-        let membership = self.answer.membership.take().unwrap_or_default();
-        self.flows.joined(&membership.subscriptions);
-        self.shared.with_health(|health| health.state = State::Running);
-        self.take_note(&membership);
-        Ok(())
     }
 
     /// Turns until the engine is stopped or cannot go on.
@@ -423,61 +390,6 @@ impl<S: WorkStore> Pump<S> {
         }
     }
 
-    /// What an answer about membership leads to.
-    fn after(&mut self, plan: Plan, released: Vec<Partition>, now: Instant) {
-        for partition in released {
-            self.hand_over.gone(partition);
-        }
-        if let Some(membership) = self.answer.membership.take() {
-            self.take_note(&membership);
-            self.agenda.told(now, membership.arrivals_waiting, membership.next_due);
-            self.give_back(membership.give_back, now);
-            self.flows.ask_paused_again();
-        } else if plan.heartbeat {
-            tracing::warn!("the store answered a heartbeat without saying what this instance owns");
-        }
-        if self.flows.hold_until(now).is_some() {
-            // Only a heartbeat says when the last suspect is settled.
-            self.agenda.hinted(now + HELD_ASKS);
-        }
-        self.messages_max = (self.messages_max * 2).min(self.options.batch_messages_max);
-    }
-
-    /// Brings the partitions in line with what the store says is owned.
-    fn take_note(&mut self, membership: &MembershipAnswer) {
-        let (workers, hand_over, agenda) = (&self.workers, &mut self.hand_over, &mut self.agenda);
-        self.flows.owned(membership, host::now(), |change| match change {
-            Change::Gained(partition) => {
-                tracing::debug!(%partition, "gained");
-                // Its last owner may have left suspects, or parked work that is due.
-                agenda.due_now();
-                agenda.arrivals_wait();
-            }
-            Change::Lost(partition, epoch) => {
-                tracing::debug!(%partition, "given away");
-                hand_over.gone(partition);
-                let worker = &workers[worker_of(partition, workers.len())];
-                if !host::is_planted("keeps-what-was-given-away") {
-                    let _ = worker.send(ToWorker::Forget(partition, epoch));
-                }
-            }
-        });
-        // What was given away is in flight no more, and the next exchange may be a heartbeat away.
-        self.shared.holds(membership.owned.len(), self.flows.in_flight());
-    }
-
-    /// Starts to give so many partitions back, those already on their way included.
-    fn give_back(&mut self, asked: usize, now: Instant) {
-        let more = asked.saturating_sub(self.hand_over.len());
-        let chosen: Vec<_> = self.flows.keepable().take(more).collect();
-        for (partition, epoch) in chosen {
-            self.flows.give_back(partition);
-            self.hand_over.begin(partition, epoch, now, self.options.give_back_within);
-            let worker = &self.workers[worker_of(partition, self.workers.len())];
-            let _ = worker.send(ToWorker::Quieten(Scope::One(partition)));
-        }
-    }
-
     /// The store found a batch too large: the next one is half of it.
     fn take_less(&mut self, units: usize, appends: usize) -> Turn {
         if self.messages_max == 1 {
@@ -488,99 +400,6 @@ impl<S: WorkStore> Pump<S> {
         }
         self.messages_max = (self.messages_max / 2).max(1);
         Turn::GoOn
-    }
-
-    /// Starts over under a new id, after the group has taken this instance for dead.
-    async fn rejoin(&mut self) {
-        tracing::warn!("evicted: joining again under a new id");
-        self.incarnation += 1;
-        for worker in self.workers.iter().filter(|_| !host::is_planted("keeps-a-rebirth-to-itself")) {
-            let _ = worker.send(ToWorker::Reborn { incarnation: self.incarnation });
-        }
-        self.flows.clear();
-        self.hand_over.clear();
-        self.done_since = None;
-        let mut wait = Duration::from_millis(10);
-        loop {
-            // Each try is a new instance: whether an earlier one was written does not matter, it owns nothing for long.
-            self.exchange.reborn(new_instance());
-            match self.join().await {
-                Ok(()) => break,
-                Err(error) => self.shared.storage_failed(&error),
-            }
-            self.follow_orders(host::now());
-            if self.stopping.as_ref().is_some_and(|stopping| host::now() >= stopping.give_up_at) {
-                break;
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(self.options.storage_retry_max);
-        }
-        self.agenda.hinted(host::now());
-        self.shared.with_health(|health| health.evictions += 1);
-    }
-
-    /// Does what the engine's handles asked for: stop, look at the store at once.
-    fn follow_orders(&mut self, now: Instant) {
-        let orders = self.shared.take_orders();
-        if orders.hinted {
-            self.agenda.hinted(now);
-        }
-        self.operations.extend(orders.operations);
-        // What names a subscription that was not joined is dropped, which its caller sees.
-        let subscriptions = self.flows.subscriptions();
-        self.operations.retain(|order| order.what.with_numbers(subscriptions).is_some());
-        // Workers end with the user's runtime, or by a defect: then the group is to take over.
-        let is_deserted =
-            self.stopping.is_none() && self.workers.iter().any(mpsc::UnboundedSender::is_closed);
-        if is_deserted {
-            tracing::error!("receive: a worker has ended before its engine; the engine stops");
-        }
-        let stop = orders.stop.or_else(|| is_deserted.then(|| StopTimes::at_once(now)));
-        if let Some(StopTimes { deadline, give_up_at }) = stop
-            && self.stopping.is_none()
-        {
-            self.intake.close();
-            self.shared.with_health(|health| health.state = State::Stopping);
-            for worker in &self.workers {
-                let _ = worker.send(ToWorker::Quieten(Scope::All));
-            }
-            let busy = self.workers.len();
-            self.stopping = Some(Stopping {
-                deadline,
-                give_up_at,
-                abandoned: false,
-                busy,
-                cancelled: 0,
-                running: Vec::new(),
-            });
-        }
-        let workers = &self.workers;
-        self.hand_over.overdue(now, |partition| {
-            let worker = &workers[worker_of(partition, workers.len())];
-            let _ = worker.send(ToWorker::Abandon(Scope::One(partition)));
-        });
-        if let Some(stopping) = &mut self.stopping
-            && !stopping.abandoned
-            && stopping.deadline <= now
-        {
-            stopping.abandoned = true;
-            for worker in &self.workers {
-                let _ = worker.send(ToWorker::Abandon(Scope::All));
-            }
-        }
-    }
-
-    /// Whether everything is done that has to be done before leaving.
-    fn may_leave(&self) -> bool {
-        let Some(stopping) = &self.stopping else {
-            return false;
-        };
-        let workers_gone = self.workers.iter().filter(|worker| worker.is_closed()).count();
-        // A worker whose runtime has ended says nothing any more.
-        stopping.busy <= workers_gone
-            && (self.intake.is_closed_and_empty() || host::is_planted("leaves-what-it-accepted"))
-            && self.settled.is_empty()
-            && !self.flows.has_done()
     }
 
     /// Rests until there is something to do.
@@ -613,15 +432,6 @@ impl<S: WorkStore> Pump<S> {
         // The bell is heard by a push or an order; the timer bounds the rest.
         let _ = tokio::time::timeout_at(until.into(), shared.bell.rested(has_news)).await;
     }
-
-    fn end(self, all_durable: bool) {
-        let Self { exchange, stopping, shared, workers, .. } = self;
-        // Who waits for the end may open the store's file next.
-        drop(exchange);
-        drop(workers);
-        let cancelled = stopping.map_or(0, |stopping| stopping.cancelled);
-        shared.ended(Stopped { cancelled, all_durable });
-    }
 }
 
 /// Looks before the pump goes to sleep, and the pause before each: being woken costs the producer 13 µs.
@@ -632,30 +442,5 @@ fn pause(length: Duration) {
     let began = Instant::now();
     while began.elapsed() < length {
         std::hint::spin_loop();
-    }
-}
-
-fn new_instance() -> InstanceId {
-    InstanceId::from_bits(host::next_id())
-}
-
-/// Takes note of what a worker said about partitions that are given back.
-fn notice_of(notice: Settlement, now: Instant, hand_over: &mut HandOver, stopping: &mut Option<Stopping>) {
-    match notice {
-        Settlement::StillRunning { running, is_first } => match stopping {
-            Some(stopping) => {
-                stopping.cancelled += 1;
-                stopping.running.extend(is_first.then_some(running));
-            }
-            None if is_first => hand_over.still_running(running),
-            None => {}
-        },
-        Settlement::Quiet { scope: Scope::One(partition) } => hand_over.quiet(partition, now),
-        Settlement::Quiet { scope: Scope::All } => {
-            if let Some(stopping) = stopping {
-                stopping.busy = stopping.busy.saturating_sub(1);
-            }
-        }
-        Settlement::Done { .. } | Settlement::Unit(_) => {}
     }
 }

@@ -4,6 +4,8 @@
 //! to wait is set aside in its box and waits with others. All lanes of a partition are with one worker, so the order of a
 //! stream needs no lock.
 
+mod settling;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,12 +17,12 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 use tracing::level_filters::LevelFilter;
-use whizbang_storage::{Condition, DeadReason, Epoch, Limits, Partition, Position};
+use whizbang_storage::{Condition, DeadReason, Epoch, Limits, Partition};
 
+use self::settling::again;
 use crate::agenda::later;
 use crate::context::Context;
-use crate::dispatch::{Dispatcher, Kind, ReceptorOptions, Routed};
-use crate::failure::Verdict;
+use crate::dispatch::{Dispatcher, Kind, Routed};
 use crate::handout::Handout;
 use crate::host;
 use crate::intake::panic_text;
@@ -28,7 +30,7 @@ use crate::lanes::{LaneKey, Lanes, Step, Work};
 use crate::own::Own;
 use crate::projection::{Loader, Projections};
 use crate::pump::ToWorker;
-use crate::settle::{How, NotSent, Scope, SettleRing, Settlement, UnitHead, delivery};
+use crate::settle::{How, Scope, SettleRing, Settlement};
 use crate::unit::{Unit, UnitView};
 use crate::waiting::{Ended, Handled, Happened, Slot, Waiting, WaitingInner, poll_slot};
 
@@ -481,165 +483,5 @@ where
             self.conclude(work, happened).await?;
         }
         self.next_in(key).await
-    }
-
-    /// Settles a message as its handler's end says.
-    async fn conclude(&mut self, work: Work, happened: Happened) -> Result<(), PumpGone> {
-        if let Happened::Finished(Handled { ended: Ended::Done, unit }) = happened {
-            return self.settle(work, How::Done, "", Some(unit)).await;
-        }
-        let handed = work.handed();
-        let kind = D::resolve(handed.type_name);
-        let options =
-            kind.and_then(|kind| D::options(work.flow as usize, kind)).unwrap_or(&ReceptorOptions::DEFAULT);
-        let retry = || again(options, handed.attempt);
-        let (how, text, unit) = match happened {
-            Happened::Finished(Handled { ended, unit }) => {
-                let (how, text) = match ended {
-                    Ended::Done => (How::Done, String::new()),
-                    Ended::Undecodable(text) => (How::Dead { reason: DeadReason::Undecodable }, text),
-                    Ended::Failed(failure) => {
-                        let how = match failure.verdict() {
-                            Verdict::Retry => retry(),
-                            Verdict::RetryIn(after) if handed.attempt < options.attempts_max => {
-                                How::Retry { after }
-                            }
-                            Verdict::RetryIn(_) => retry(),
-                            Verdict::Dead => How::Dead { reason: DeadReason::Rejected },
-                        };
-                        (how, text_of(&failure))
-                    }
-                };
-                (how, text, Some(unit))
-            }
-            Happened::Panicked(text) => (retry(), text, None),
-            Happened::OverDeadline => (
-                retry(),
-                format!("cancelled: it ran longer than its deadline of {:?}", options.deadline),
-                None,
-            ),
-            Happened::RunsLong | Happened::Cancelled => return Ok(()),
-        };
-        self.settle(work, how, &text, unit).await
-    }
-
-    /// Sends a settlement to the pump: as one position of a range, or as a unit that is answered by itself.
-    async fn settle(
-        &mut self,
-        work: Work,
-        how: How,
-        text: &str,
-        unit: Option<Box<Unit>>,
-    ) -> Result<(), PumpGone> {
-        let key = work.key();
-        let handed = work.head();
-        let produced = unit.as_ref().filter(|unit| how == How::Done && !unit.is_empty());
-        let is_parked = work.is_parked();
-        if how == How::Done && produced.is_none() && !is_parked && !self.lanes.is_tracked(key) {
-            let done = Settlement::Done {
-                flow: work.flow,
-                partition: handed.partition,
-                epoch: handed.epoch,
-                position: handed.position,
-            };
-            self.give_back_unit(unit);
-            return self.send(done, &[]).await;
-        }
-        let mut payload = std::mem::take(&mut self.scratch);
-        payload.clear();
-        let mut record = None;
-        match produced {
-            Some(unit) => {
-                unit.encode_into(&mut payload);
-                let view = unit.view();
-                if view.projections().len() > 0 {
-                    self.projections.commit(&view);
-                    record = Some(payload.clone().into_boxed_slice());
-                }
-            }
-            None => payload.extend_from_slice(self.limits.cut(text).as_bytes()),
-        }
-        let head = UnitHead {
-            worker: self.worker.number,
-            flow: work.flow,
-            generation: self.lanes.generation(),
-            incarnation: self.incarnation,
-            delivery: delivery(handed),
-            parked: is_parked,
-            how,
-        };
-        log(&head, text);
-        self.give_back_unit(unit);
-        let sent = self.worker.ring.send(Settlement::Unit(head), &payload).await;
-        self.scratch = payload;
-        match sent {
-            Ok(()) => {
-                self.lanes.sent(work, how.parks(), record);
-                Ok(())
-            }
-            Err(NotSent::Closed) => Err(PumpGone),
-            // A unit's size is bounded when it is filled, by what the ring takes, and the shortest ring takes any text.
-            Err(NotSent::TooLarge { bytes_max }) => {
-                tracing::error!(
-                    bytes_max,
-                    "settle: a unit is larger than its ring takes; the message becomes a dead letter"
-                );
-                let how = How::Dead { reason: DeadReason::Rejected };
-                let dead = Settlement::Unit(UnitHead { how, ..head });
-                self.send(dead, b"what the receptor produced is larger than a ring takes").await?;
-                self.lanes.sent(work, true, None);
-                Ok(())
-            }
-        }
-    }
-
-    async fn send(&mut self, settlement: Settlement, payload: &[u8]) -> Result<(), PumpGone> {
-        self.worker.ring.send(settlement, payload).await.map_err(|_| PumpGone)
-    }
-
-    fn give_back_unit(&mut self, unit: Option<Box<Unit>>) {
-        if let Some(mut unit) = unit
-            && self.units.len() < POOL_MAX
-        {
-            unit.shrink_to(UNIT_KEPT);
-            self.units.push(unit);
-        }
-    }
-
-    fn recycle(&mut self, mut slot: Slot<F>) {
-        // Dropping a handler's future runs its destructors; a panic there is the handler's, not the worker's.
-        let emptied = catch_unwind(AssertUnwindSafe(|| slot.set(None)));
-        if emptied.is_ok() && self.slots.len() < POOL_MAX {
-            self.slots.push(slot);
-        }
-    }
-}
-
-/// A failure's text. It is the user's own code that writes it, and may panic.
-fn text_of(failure: &crate::failure::Failure) -> String {
-    let text = catch_unwind(AssertUnwindSafe(|| failure.to_string()));
-    text.unwrap_or_else(|_| "the failure's own text panicked".to_owned())
-}
-
-/// How a message that failed goes on: once more after a pause, or not at all.
-fn again(options: &ReceptorOptions, attempt: u32) -> How {
-    // The store counts too, up to what the subscription's most patient receptor takes.
-    let early = u32::from(host::is_planted("buries-too-early"));
-    if attempt + early >= options.attempts_max {
-        How::Dead { reason: DeadReason::AttemptsExhausted }
-    } else {
-        How::Retry { after: options.retry_after(attempt, fastrand::f32()) }
-    }
-}
-
-fn log(head: &UnitHead, text: &str) {
-    let Position(position) = head.delivery.position;
-    match head.how {
-        How::Done | How::Defer | How::Release => {}
-        How::Detach => tracing::debug!(position, partition = %head.delivery.partition, "receive: runs long"),
-        how => {
-            let (word, attempt) = (how.word(), head.delivery.attempt);
-            tracing::warn!(position, partition = %head.delivery.partition, attempt, error = text, "receive: {word}");
-        }
     }
 }
