@@ -15,7 +15,7 @@ use whizbang_storage::{AppendAnswer, Refusal, StreamId, Version};
 #[non_exhaustive]
 pub enum Refused {
     /// The store does not take it.
-    #[error("the store refused it: {0}")]
+    #[error(transparent)]
     ByStore(#[from] Refusal),
     /// It could not be encoded.
     #[error("it could not be encoded: {0}")]

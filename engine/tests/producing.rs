@@ -167,6 +167,13 @@ async fn a_delayed_message_does_not_hold_up_its_stream_and_headers_travel_along(
 }
 
 #[tokio::test]
+async fn a_key_that_cannot_be_kept_is_refused_with_its_bounds() {
+    let (engine, _) = start().await;
+    let error = engine.publish_once("", noted("one")).await.unwrap_err();
+    assert_eq!(error.to_string(), "the message was refused: the key has 0 bytes, 1 to 512 are allowed");
+}
+
+#[tokio::test]
 async fn a_message_that_cannot_be_encoded_is_refused_alone() {
     let (engine, seen) = start().await;
     let counted = |number| Counted { stream: 1, number };
