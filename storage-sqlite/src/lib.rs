@@ -36,6 +36,7 @@ mod options;
 mod parked;
 mod read;
 mod reader;
+mod room;
 mod schema;
 mod segment;
 mod settle;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use whizbang_storage::Service;
 
 use crate::options::{Access, Place, explain, while_busy};
-use crate::{Existing, OpenError, SqliteOptions};
+use crate::{Existing, OpenError, SqliteOptions, room};
 
 /// The steps that lead from an empty file to the newest schema; the version is how many were taken.
 pub(crate) const STEPS: &[&str] =
@@ -52,6 +52,7 @@ pub(crate) fn open(options: &SqliteOptions, place: &Place) -> Result<(Connection
     let agreed = migrate(&mut connection, options, place)?;
     // From here on the store does the waiting itself, with shorter pauses.
     connection.busy_timeout(Duration::ZERO).map_err(failed)?;
+    room::make(&connection, place);
     Ok((connection, agreed))
 }
 

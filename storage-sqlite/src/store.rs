@@ -12,6 +12,7 @@ use whizbang_storage::{
 use crate::error::{Stop, breaks_connection, is_busy, not_applied};
 use crate::exchange::{Desk, Ended, Scratch};
 use crate::options::{Access, Place, while_busy};
+use crate::room::Room;
 use crate::schema::{self, Agreed};
 use crate::state::State;
 use crate::{Enqueuer, OpenError, SqliteOptions, SqliteReader};
@@ -35,6 +36,7 @@ pub struct SqliteStore {
     state: State,
     scratch: Scratch,
     answers: Vec<(InstanceId, LastAnswer)>,
+    room: Room,
     reader: SqliteReader,
 }
 
@@ -114,6 +116,7 @@ impl SqliteStore {
             state,
             scratch: Scratch::default(),
             answers: Vec::new(),
+            room: Room::default(),
             reader,
         }
     }
@@ -189,7 +192,11 @@ impl SqliteStore {
             } else {
                 Failed::at_commit(error)
             }
-        })
+        })?;
+        // Senders wait for what they have sent, and for their operations; nobody waits for what is plainly settled.
+        let somebody_waits = batch.messages() > 0 || !batch.units.is_empty() || !batch.operations.is_empty();
+        self.room.exchanged(sql, &self.place, somebody_waits);
+        Ok(())
     }
 
     fn keep(&mut self, batch: &WorkBatch<'_>, digest: u64, answer: &Answer) {

@@ -1,0 +1,1 @@
+INSERT INTO whizbang_segment (bytes) VALUES (zeroblob(?1));
