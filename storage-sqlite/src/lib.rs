@@ -42,6 +42,7 @@ mod segment;
 mod settle;
 mod state;
 mod store;
+mod watch;
 
 pub use enqueue::{Enqueuer, enqueue};
 pub use error::{EnqueueError, Enqueued, OpenError};

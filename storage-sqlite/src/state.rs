@@ -201,6 +201,11 @@ impl State {
         self.generation_moved = true;
     }
 
+    /// Grows with each change of instances, groups, subscriptions, owners or the truce.
+    pub(crate) fn generation(&self) -> i64 {
+        self.generation
+    }
+
     /// When any instance of the service last committed a batch.
     pub(crate) fn last_commit(&self) -> Option<Timestamp> {
         self.committed_at.or_else(|| self.last_seen())

@@ -15,6 +15,7 @@ use crate::options::{Access, Place, while_busy};
 use crate::room::Room;
 use crate::schema::{self, Agreed};
 use crate::state::State;
+use crate::watch::{Known, Watch};
 use crate::{Enqueuer, OpenError, SqliteOptions, SqliteReader};
 
 /// So many instances may send through one handle before the first one's last answer is forgotten.
@@ -37,12 +38,16 @@ pub struct SqliteStore {
     scratch: Scratch,
     answers: Vec<(InstanceId, LastAnswer)>,
     room: Room,
+    /// What the instance knew after its last batch.
+    known: Option<Known>,
+    watch: Option<Watch>,
     reader: SqliteReader,
 }
 
 impl Drop for SqliteStore {
     /// Leaves everything in the one file: readers are usually closed later, and they cannot do it.
     fn drop(&mut self) {
+        self.watch = None;
         if let Some(connection) = &self.connection {
             // It may be busy, or the disk full: then the log beside the file has it all, as after a crash.
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -117,6 +122,8 @@ impl SqliteStore {
             scratch: Scratch::default(),
             answers: Vec::new(),
             room: Room::default(),
+            known: None,
+            watch: None,
             reader,
         }
     }
@@ -184,6 +191,13 @@ impl SqliteStore {
         }
         // Kept before the commit, whose own answer may be lost.
         self.keep(batch, digest, answer);
+        let instance = batch.from.instance;
+        let group = self.state.instance(instance).and_then(|instance| instance.group);
+        let known = Known { instance, group, generation: self.state.generation() };
+        self.known = Some(known);
+        if let Some(watch) = &self.watch {
+            watch.knows(known);
+        }
         commit(sql, &self.options).map_err(|error| {
             if is_busy(&error) {
                 // Somebody reads a database in memory: the transaction is still open, and can be taken back.
@@ -240,13 +254,18 @@ impl WorkStore for SqliteStore {
         Abilities {
             shared_by_processes: is_file,
             user_transactions: true,
-            notifications: false,
+            notifications: is_file,
             durable: is_file,
         }
     }
 
-    /// Ignored: SQLite tells nobody that another process wrote.
-    fn on_hint(&mut self, _hint: Hint) {}
+    /// Starts a thread that looks whether others have written; none for a database in memory, of which each look would hold
+    /// up a batch.
+    fn on_hint(&mut self, hint: Hint) {
+        if let Place::File(_) = &self.place {
+            self.watch = Watch::start(&self.place, self.agreed, self.known, hint);
+        }
+    }
 }
 
 impl core::fmt::Debug for SqliteStore {

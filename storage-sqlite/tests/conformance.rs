@@ -14,7 +14,7 @@ mod file {
         disk_full: no,
         schema: yes,
         connection: no,
-        notifications: no,
+        notifications: yes,
     }
 }
 
