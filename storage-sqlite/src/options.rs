@@ -48,6 +48,7 @@ pub struct SqliteOptions {
     pub page_bytes: u32,
     /// How long the write-ahead log grows before it is carried over into the database. Default 64 MiB. Smaller: the file
     /// is written more often. Larger: more disk, and opening after a crash takes longer (about a second a gigabyte).
+    /// With [`Synchronous::Full`] half of it, 512 pages at most, is laid out when the database is opened.
     pub checkpoint_bytes: u64,
     /// How much of the database is read through a memory map. Default 0: none. A map is faster where the database is much
     /// larger than the cache, but a disk that fails under it ends the process with a signal instead of an error.
@@ -59,7 +60,8 @@ pub struct SqliteOptions {
 /// What a power cut or a crash of the operating system may take. A crash of the process takes nothing in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Synchronous {
-    /// Nothing that was answered: every batch waits until the disk has it (one `fdatasync`).
+    /// Nothing that was answered: every batch waits until the disk has it (one `fsync`, or `fdatasync` where SQLite was
+    /// compiled with `HAVE_FDATASYNC`).
     #[default]
     Full,
     /// The batches since the last checkpoint: nothing waits for the disk in between. Measured with simulated power cuts,

@@ -52,7 +52,7 @@ pub(crate) fn open(options: &SqliteOptions, place: &Place) -> Result<(Connection
     let agreed = migrate(&mut connection, options, place)?;
     // From here on the store does the waiting itself, with shorter pauses.
     connection.busy_timeout(Duration::ZERO).map_err(failed)?;
-    room::make(&connection, place);
+    room::make(&connection, place, options);
     Ok((connection, agreed))
 }
 

@@ -209,7 +209,7 @@ impl SqliteStore {
         })?;
         // Senders wait for what they have sent, and for their operations; nobody waits for what is plainly settled.
         let somebody_waits = batch.messages() > 0 || !batch.units.is_empty() || !batch.operations.is_empty();
-        self.room.exchanged(sql, &self.place, somebody_waits);
+        self.room.exchanged(sql, &self.place, &self.options, somebody_waits);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use rusqlite::Connection;
 use whizbang_storage::*;
-use whizbang_storage_sqlite::{SqliteOptions, Synchronous};
+use whizbang_storage_sqlite::SqliteOptions;
 
 /// Pages in the write-ahead log, which is carried over, so that whoever writes next begins a new one.
 fn pages_written(sql: &Connection) -> i64 {
@@ -38,12 +38,11 @@ fn a_message_that_comes_alone_changes_two_pages_and_its_end_one() {
 fn a_log_has_room_for_small_batches_and_keeps_to_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.db");
-    let options = SqliteOptions { synchronous: Synchronous::Normal, ..SqliteOptions::default() };
-    let mut one = Instance::join(options.open(&path).unwrap(), 1, "g", &["s"]);
+    let mut one = Instance::join(SqliteOptions::default().open(&path).unwrap(), 1, "g", &["s"]);
     let log = directory.path().join("a.db-wal");
     let laid_out = log.metadata().unwrap().len();
     assert!(laid_out >= 512 * 8_192, "{laid_out} bytes");
-    for number in 1..=400 {
+    for number in 1..=250 {
         let message = Append { hand_out: HandOut::Now, stream: None, ..command(number, "") };
         let answer = one.send(|batch| WorkBatch { appends: batch.keep_all([message]), ..batch.empty() });
         let AppendAnswer::Stored { position, .. } = answer.appends[0] else {
