@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64;
+use crate::digest::Digest;
 
 use crate::{
     CorrelationId, Epoch, InstanceId, MessageId, Partition, Position, Revision, StreamId, SubscriptionId,
@@ -72,22 +72,7 @@ impl WorkBatch<'_> {
     /// A hash of the written part (everything but reads, due and the limits), by which a store tells a repeat from
     /// another batch under the same number. Only compared within one process, so it may change between versions.
     pub fn digest(&self) -> u64 {
-        let mut digest = Digest(0x9E37_79B9_7F4A_7C15);
-        digest.membership(self.membership.as_ref());
-        digest.number(self.units.len() as u64);
-        self.units.iter().for_each(|unit| digest.unit(unit));
-        digest.number(self.settled.len() as u64);
-        for range in self.settled {
-            digest.number(u64::from(range.subscription.0) << 32 | u64::from(range.partition.0));
-            digest.number(range.epoch.0);
-            digest.number(range.first.0);
-            digest.number(range.last.0);
-        }
-        digest.number(self.appends.len() as u64);
-        self.appends.iter().for_each(|append| digest.append(append));
-        digest.number(self.operations.len() as u64);
-        self.operations.iter().for_each(|operation| digest.bytes(format!("{operation:?}").as_bytes()));
-        digest.0
+        Digest::of(self)
     }
 }
 
@@ -460,108 +445,4 @@ pub struct ParkedKey {
     pub partition: Partition,
     /// The position.
     pub position: Position,
-}
-
-/// A running hash: each piece is hashed by itself and folded in with its length.
-struct Digest(u64);
-
-impl Digest {
-    fn number(&mut self, number: u64) {
-        // A multiply, and a shift that brings the high bits down; order matters because each step depends on the last.
-        self.0 = (self.0.rotate_left(23) ^ number).wrapping_mul(0x9FB2_1C65_1E98_DF25);
-        self.0 ^= self.0 >> 29;
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.number(bytes.len() as u64);
-        self.number(xxh3_64(bytes));
-    }
-
-    fn wide(&mut self, bits: u128) {
-        self.number(bits as u64);
-        self.number((bits >> 64) as u64);
-    }
-
-    fn option(&mut self, value: Option<u64>) {
-        self.number(u64::from(value.is_some()));
-        self.number(value.unwrap_or(0));
-    }
-
-    fn append(&mut self, append: &Append<'_>) {
-        self.wide(append.id.bits().get());
-        self.wide(append.stream.map_or(0, |stream| stream.bits().get()));
-        self.wide(append.correlation.bits().get());
-        self.wide(append.causation.map_or(0, |cause| cause.bits().get()));
-        let now = u64::from(append.hand_out == HandOut::Now);
-        self.number(
-            now << 32
-                | (append.kind as u64) << 24
-                | u64::from(append.content_type.0) << 16
-                | u64::from(append.type_version),
-        );
-        self.bytes(append.type_name.as_bytes());
-        self.bytes(append.payload);
-        if !append.metadata.is_empty() {
-            self.bytes(append.metadata);
-        }
-        self.option(append.due_in.map(|due| due.as_micros() as u64));
-        self.number(u64::from(append.dedup.is_some()));
-        if let Some(key) = append.dedup {
-            self.bytes(key);
-        }
-    }
-
-    fn unit(&mut self, unit: &Unit<'_>) {
-        self.number(u64::from(unit.delivery.is_some()));
-        if let Some(d) = &unit.delivery {
-            self.number(u64::from(d.subscription.0) << 32 | u64::from(d.partition.0));
-            self.number(d.position.0);
-            self.number(d.epoch.0);
-            self.number(u64::from(d.attempt));
-            self.wide(d.lane.bits().get());
-        }
-        match unit.settle {
-            Settle::Done => self.number(1),
-            Settle::Retry { after, error } => {
-                self.number(2);
-                self.number(after.as_micros() as u64);
-                self.bytes(error.as_bytes());
-            }
-            Settle::Dead { reason, error } => {
-                self.number(3);
-                self.number(reason as u64);
-                self.bytes(error.as_bytes());
-            }
-            Settle::Detach => self.number(4),
-            Settle::Defer => self.number(5),
-            Settle::Unroutable => self.number(6),
-            Settle::Release => self.number(7),
-        }
-        self.number(unit.emits.len() as u64);
-        unit.emits.iter().for_each(|emit| self.append(emit));
-        self.number(unit.expects.len() as u64);
-        for expected in unit.expects {
-            self.wide(expected.stream.bits().get());
-            self.number(expected.version.0);
-        }
-        self.number(unit.projections.len() as u64);
-        for projection in unit.projections {
-            self.bytes(projection.perspective.as_bytes());
-            self.bytes(projection.key);
-            self.option(projection.based_on.map(|revision| revision.0));
-            self.number(u64::from(projection.state.is_some()));
-            if let Some(state) = projection.state {
-                self.bytes(state);
-            }
-        }
-    }
-
-    fn membership(&mut self, membership: Option<&Membership<'_>>) {
-        match membership {
-            None => self.number(0),
-            // A heartbeat writes nothing of its own; the others are rare, and their debug text names every field.
-            Some(Membership::Heartbeat) => self.number(1),
-            Some(other) => self.bytes(format!("{other:?}").as_bytes()),
-        }
-    }
 }

@@ -24,6 +24,7 @@
 mod answer;
 mod batch;
 pub mod cursor;
+mod digest;
 mod id;
 pub mod membership;
 mod memory;

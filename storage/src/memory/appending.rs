@@ -16,25 +16,24 @@ impl Call<'_> {
     pub(super) fn append(&mut self, appends: &[Append<'_>], answer: &mut Answer) {
         answer.appends.reserve(appends.len());
         for append in appends {
-            let stored = match refuse::append(append, &self.service.limits) {
-                Err(refusal) => AppendAnswer::Refused(refusal),
-                Ok(()) => self.append_one(append),
-            };
-            answer.appends.push(stored);
+            match refuse::append(append, &self.service.limits) {
+                Err(refusal) => answer.appends.push(AppendAnswer::Refused(refusal)),
+                Ok(()) => self.append_one(append, &mut answer.appends),
+            }
         }
     }
 
-    /// Appends a message that is known to be acceptable.
+    /// Appends a message that is known to be acceptable, and writes the answer where it belongs: returned, it would be read
+    /// back at another width than it was written, behind all the stores of the message itself (a tenth of the lifecycle).
     #[inline]
-    pub(super) fn append_one(&mut self, append: &Append<'_>) -> AppendAnswer {
+    pub(super) fn append_one(&mut self, append: &Append<'_>, answers: &mut Vec<AppendAnswer>) {
         if let Some(key) = append.dedup {
             let first = First { id: append.id, body: xxh3_64(append.payload) };
             if let Some(seen) = self.data.dedup.get(key) {
                 let same = seen.body == first.body;
-                return AppendAnswer::Duplicate {
-                    first: seen.id,
-                    body: if same { SameBody::Same } else { SameBody::Different },
-                };
+                let body = if same { SameBody::Same } else { SameBody::Different };
+                answers.push(AppendAnswer::Duplicate { first: seen.id, body });
+                return;
             }
             self.data.dedup.insert(key, first, self.now);
         }
@@ -46,15 +45,13 @@ impl Call<'_> {
         let into_log = append.due_in.is_none() && part.writer == Some(self.sender);
         if !into_log || part.arrivals.holds(lane) {
             self.arrive(append, partition, Message::new(head, bytes));
-            return AppendAnswer::Arrived;
+            answers.push(AppendAnswer::Arrived);
+            return;
         }
         let (position, version) = part.log.push(head, bytes, self.now);
         self.news |= self.data.groups.len() > 1;
-        AppendAnswer::Stored {
-            position,
-            version,
-            handed_out: append.hand_out == HandOut::Now && self.hand_out_now(partition, position, append),
-        }
+        let handed_out = append.hand_out == HandOut::Now && self.hand_out_now(partition, position, append);
+        answers.push(AppendAnswer::Stored { position, version, handed_out });
     }
 
     fn arrive(&mut self, append: &Append<'_>, partition: Partition, message: Message) {

@@ -60,7 +60,7 @@ impl Call<'_> {
 
         let first = answer.emits.len();
         for emit in unit.emits {
-            answer.emits.push(self.append_one(emit));
+            self.append_one(emit, &mut answer.emits);
         }
         unit.projections.iter().for_each(|projection| self.project(projection));
         if let (Some(delivery), Some(standing)) = (&unit.delivery, standing) {
