@@ -5,12 +5,18 @@ use std::time::{Duration, Instant};
 use apalis::prelude::*;
 use apalis_postgres::{Config, PostgresStorage};
 use clap::Parser;
+use common::{Arguments, BULK, Failed, Rival};
 use sqlx::PgPool;
 
-const NAME: &str = "apalis-postgres";
-const VERSION: &str = "1.0.0";
-const BACKEND: &str = "postgres";
-const SETTINGS: &str = "fsync on; 1,000 pushed an insert; fetched in batches of 1,000 every 5 ms; tasks on threads; no second lock a task; results kept, because without them nothing is marked as done";
+#[path = "../../common.rs"]
+mod common;
+
+const RIVAL: Rival = Rival {
+    name: "apalis-postgres",
+    version: "1.0.0",
+    backend: "postgres",
+    settings: "fsync on; 1,000 pushed an insert; fetched in batches of 1,000 every 5 ms; tasks on threads; no second lock a task; results kept, because without them nothing is marked as done",
+};
 
 #[tokio::main]
 async fn main() -> Result<(), Failed> {
@@ -40,7 +46,7 @@ async fn main() -> Result<(), Failed> {
     while waiting(&pool).await? > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    report(&arguments, begun.elapsed());
+    RIVAL.report(&arguments, begun.elapsed());
     Ok(())
 }
 
@@ -54,38 +60,4 @@ async fn handle(payload: String, _: WorkerContext) -> Result<(), BoxDynError> {
 /// What the database says is not done.
 async fn waiting(pool: &PgPool) -> Result<i64, Failed> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM apalis.jobs WHERE status <> 'Done'").fetch_one(pool).await?)
-}
-
-/// What is asked of every rival.
-#[derive(Debug, Parser)]
-struct Arguments {
-    /// A file, or a URL.
-    #[arg(long)]
-    database: String,
-    /// How many messages.
-    #[arg(long, default_value_t = 100_000)]
-    messages: usize,
-    /// Bytes of payload in each.
-    #[arg(long, default_value_t = 120)]
-    payload: usize,
-    /// Workers, or handlers that run at once.
-    #[arg(long, default_value_t = 2)]
-    workers: usize,
-}
-
-type Failed = Box<dyn std::error::Error + Send + Sync>;
-
-/// Messages of one insert.
-const BULK: usize = 1_000;
-
-/// The line that scripts/rivals collects.
-fn report(arguments: &Arguments, took: Duration) {
-    let seconds = took.as_secs_f64();
-    let line = serde_json::json!({
-        "name": NAME, "version": VERSION, "backend": BACKEND,
-        "messages": arguments.messages, "payload_bytes": arguments.payload,
-        "seconds": seconds, "per_second": arguments.messages as f64 / seconds,
-        "settings": SETTINGS,
-    });
-    println!("{line}");
 }

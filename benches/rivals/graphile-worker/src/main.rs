@@ -3,16 +3,22 @@
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use common::{Arguments, BULK, Failed, Rival};
 use graphile_worker::{
     IntoTaskHandlerResult, JobSpec, LocalQueueConfig, TaskHandler, WorkerContext, WorkerOptions,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
-const NAME: &str = "graphile_worker";
-const VERSION: &str = "0.14.1";
-const BACKEND: &str = "postgres";
-const SETTINGS: &str = "fsync on; 1,000 added a call; local queue of 1,000; completed in batches every 5 ms";
+#[path = "../../common.rs"]
+mod common;
+
+const RIVAL: Rival = Rival {
+    name: "graphile_worker",
+    version: "0.14.1",
+    backend: "postgres",
+    settings: "fsync on; 1,000 added a call; local queue of 1,000; completed in batches every 5 ms",
+};
 
 #[derive(Clone, Deserialize, Serialize)]
 struct Message {
@@ -56,45 +62,11 @@ async fn main() -> Result<(), Failed> {
     while waiting(&pool).await? > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    report(&arguments, begun.elapsed());
+    RIVAL.report(&arguments, begun.elapsed());
     Ok(())
 }
 
 /// What the database says is not done.
 async fn waiting(pool: &PgPool) -> Result<i64, Failed> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM graphile_worker._private_jobs").fetch_one(pool).await?)
-}
-
-/// What is asked of every rival.
-#[derive(Debug, Parser)]
-struct Arguments {
-    /// A file, or a URL.
-    #[arg(long)]
-    database: String,
-    /// How many messages.
-    #[arg(long, default_value_t = 100_000)]
-    messages: usize,
-    /// Bytes of payload in each.
-    #[arg(long, default_value_t = 120)]
-    payload: usize,
-    /// Workers, or handlers that run at once.
-    #[arg(long, default_value_t = 2)]
-    workers: usize,
-}
-
-type Failed = Box<dyn std::error::Error + Send + Sync>;
-
-/// Messages of one insert.
-const BULK: usize = 1_000;
-
-/// The line that scripts/rivals collects.
-fn report(arguments: &Arguments, took: Duration) {
-    let seconds = took.as_secs_f64();
-    let line = serde_json::json!({
-        "name": NAME, "version": VERSION, "backend": BACKEND,
-        "messages": arguments.messages, "payload_bytes": arguments.payload,
-        "seconds": seconds, "per_second": arguments.messages as f64 / seconds,
-        "settings": SETTINGS,
-    });
-    println!("{line}");
 }

@@ -3,12 +3,18 @@
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use common::{Arguments, BULK, Failed, Rival};
 use honker::{Database, EnqueueOpts, Job, Queue, QueueOpts};
 
-const NAME: &str = "honker";
-const VERSION: &str = "0.5.0";
-const BACKEND: &str = "sqlite";
-const SETTINGS: &str = "WAL, synchronous=FULL; 1,000 enqueued a transaction; each worker its own handle; claim_batch and ack_batch of 1,000";
+#[path = "../../common.rs"]
+mod common;
+
+const RIVAL: Rival = Rival {
+    name: "honker",
+    version: "0.5.0",
+    backend: "sqlite",
+    settings: "WAL, synchronous=FULL; 1,000 enqueued a transaction; each worker its own handle; claim_batch and ack_batch of 1,000",
+};
 
 fn main() -> Result<(), Failed> {
     let arguments = Arguments::parse();
@@ -41,7 +47,7 @@ fn main() -> Result<(), Failed> {
     if left > 0 {
         return Err(format!("{left} messages are left").into());
     }
-    report(&arguments, took);
+    RIVAL.report(&arguments, took);
     Ok(())
 }
 
@@ -82,38 +88,4 @@ fn open(path: &str) -> Result<Database, Failed> {
 /// What the database says is not done.
 fn waiting(database: &Database) -> Result<i64, Failed> {
     Ok(database.with_conn(|sql| sql.query_row("SELECT count(*) FROM _honker_live", [], |row| row.get(0)))?)
-}
-
-/// What is asked of every rival.
-#[derive(Debug, Parser)]
-struct Arguments {
-    /// A file, or a URL.
-    #[arg(long)]
-    database: String,
-    /// How many messages.
-    #[arg(long, default_value_t = 100_000)]
-    messages: usize,
-    /// Bytes of payload in each.
-    #[arg(long, default_value_t = 120)]
-    payload: usize,
-    /// Workers, or handlers that run at once.
-    #[arg(long, default_value_t = 2)]
-    workers: usize,
-}
-
-type Failed = Box<dyn std::error::Error + Send + Sync>;
-
-/// Messages of one insert.
-const BULK: usize = 1_000;
-
-/// The line that scripts/rivals collects.
-fn report(arguments: &Arguments, took: Duration) {
-    let seconds = took.as_secs_f64();
-    let line = serde_json::json!({
-        "name": NAME, "version": VERSION, "backend": BACKEND,
-        "messages": arguments.messages, "payload_bytes": arguments.payload,
-        "seconds": seconds, "per_second": arguments.messages as f64 / seconds,
-        "settings": SETTINGS,
-    });
-    println!("{line}");
 }

@@ -8,15 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use common::{Arguments, BULK, Failed, Rival};
 use pgmq::PGMQueueExt;
 use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::types::Json;
 
-const NAME: &str = "pgmq";
-const VERSION: &str = "0.33.2";
-const BACKEND: &str = "postgres";
-const SETTINGS: &str = "fsync on; installed from the crate's SQL; send_batch of 1,000; each worker reads 1,000 and deletes them in one call; a logged queue";
+#[path = "../../common.rs"]
+mod common;
+
+const RIVAL: Rival = Rival {
+    name: "pgmq",
+    version: "0.33.2",
+    backend: "postgres",
+    settings: "fsync on; installed from the crate's SQL; send_batch of 1,000; each worker reads 1,000 and deletes them in one call; a logged queue",
+};
 
 #[tokio::main]
 async fn main() -> Result<(), Failed> {
@@ -27,9 +33,8 @@ async fn main() -> Result<(), Failed> {
     pgmq.create(QUEUE).await?;
     let begun = Instant::now();
     let is_sent = Arc::new(AtomicBool::new(false));
-    let workers: Vec<_> = (0..arguments.workers)
-        .map(|_| tokio::spawn(work(pool.clone(), Arc::clone(&is_sent))))
-        .collect();
+    let workers: Vec<_> =
+        (0..arguments.workers).map(|_| tokio::spawn(work(pool.clone(), Arc::clone(&is_sent)))).collect();
     let payload = "x".repeat(arguments.payload);
     let mut left = arguments.messages;
     while left > 0 {
@@ -48,7 +53,7 @@ async fn main() -> Result<(), Failed> {
     if left > 0 {
         return Err(format!("{left} messages are left").into());
     }
-    report(&arguments, took);
+    RIVAL.report(&arguments, took);
     Ok(())
 }
 
@@ -61,12 +66,13 @@ const HIDDEN: i32 = 60;
 async fn work(pool: PgPool, is_sent: Arc<AtomicBool>) -> Result<(), Failed> {
     loop {
         let is_sent = is_sent.load(Ordering::Acquire);
-        let read: Vec<(i64, Json<Value>)> = sqlx::query_as("SELECT msg_id, message FROM pgmq.read($1, $2, $3)")
-            .bind(QUEUE)
-            .bind(HIDDEN)
-            .bind(BULK as i32)
-            .fetch_all(&pool)
-            .await?;
+        let read: Vec<(i64, Json<Value>)> =
+            sqlx::query_as("SELECT msg_id, message FROM pgmq.read($1, $2, $3)")
+                .bind(QUEUE)
+                .bind(HIDDEN)
+                .bind(BULK as i32)
+                .fetch_all(&pool)
+                .await?;
         if read.is_empty() {
             if is_sent && waiting(&pool).await? == 0 {
                 return Ok(());
@@ -87,37 +93,4 @@ fn handle((id, message): &(i64, Json<Value>)) -> i64 {
 /// What the database says is not done.
 async fn waiting(pool: &PgPool) -> Result<i64, Failed> {
     Ok(sqlx::query_scalar("SELECT count(*) FROM pgmq.q_messages").fetch_one(pool).await?)
-}
-/// What is asked of every rival.
-#[derive(Debug, Parser)]
-struct Arguments {
-    /// A file, or a URL.
-    #[arg(long)]
-    database: String,
-    /// How many messages.
-    #[arg(long, default_value_t = 100_000)]
-    messages: usize,
-    /// Bytes of payload in each.
-    #[arg(long, default_value_t = 120)]
-    payload: usize,
-    /// Workers, or handlers that run at once.
-    #[arg(long, default_value_t = 2)]
-    workers: usize,
-}
-
-type Failed = Box<dyn std::error::Error + Send + Sync>;
-
-/// Messages of one insert.
-const BULK: usize = 1_000;
-
-/// The line that scripts/rivals collects.
-fn report(arguments: &Arguments, took: Duration) {
-    let seconds = took.as_secs_f64();
-    let line = serde_json::json!({
-        "name": NAME, "version": VERSION, "backend": BACKEND,
-        "messages": arguments.messages, "payload_bytes": arguments.payload,
-        "seconds": seconds, "per_second": arguments.messages as f64 / seconds,
-        "settings": SETTINGS,
-    });
-    println!("{line}");
 }
