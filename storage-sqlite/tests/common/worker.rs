@@ -68,14 +68,17 @@ pub struct Worker {
     answer: Answer,
 }
 
+/// So short that nobody waits long for what a killed process had.
+const TIME_TO_LIVE: Duration = Duration::from_millis(200);
+
 impl Worker {
     pub fn join(path: &Path, round: u128) -> Self {
+        Self::join_with(path, round, TIME_TO_LIVE)
+    }
+
+    pub fn join_with(path: &Path, round: u128, time_to_live: Duration) -> Self {
         let options = SqliteOptions {
-            service: Service {
-                partitions: 8,
-                time_to_live: Duration::from_millis(200),
-                ..Service::named("crash")
-            },
+            service: Service { partitions: 8, time_to_live, ..Service::named("crash") },
             ..SqliteOptions::default()
         };
         let store = options.open(path).expect("the file can be opened after any crash");
@@ -229,7 +232,9 @@ impl Worker {
 
 /// Sends commands and handles them for ever, saying what it does.
 fn work_until_killed(path: &Path, round: u64) {
-    let mut worker = Worker::join(path, u128::from(round));
+    let millis = std::env::var("WHIZBANG_TIME_TO_LIVE").map(|millis| millis.parse().expect("a number"));
+    let time_to_live = millis.map_or(TIME_TO_LIVE, Duration::from_millis);
+    let mut worker = Worker::join_with(path, u128::from(round), time_to_live);
     let mut random = fastrand::Rng::new();
     let mut number = 0;
     for turn in 0.. {
