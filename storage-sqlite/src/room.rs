@@ -6,7 +6,6 @@
 //! `checkpoint_bytes`.
 
 use std::fs;
-use std::path::Path;
 
 use rusqlite::Connection;
 
@@ -29,7 +28,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Notes a committed exchange. If nobody waits for its answer, makes room where there may be none left.
+    /// Notes a committed exchange. If hardly anybody waits for its answer, makes room where there may be none left.
     pub(crate) fn exchanged(
         &mut self,
         sql: &Connection,
@@ -49,18 +48,20 @@ impl Room {
 
 /// Lays room out, unless there is some, or somebody else is writing.
 pub(crate) fn make(sql: &Connection, place: &Place, options: &SqliteOptions) {
-    if let (Place::File(path), Synchronous::Full) = (place, options.synchronous) {
-        let _ = try_make(sql, path, options.checkpoint_bytes);
+    if let (Place::File(_), Synchronous::Full) = (place, options.synchronous) {
+        let _ = try_make(sql, options.checkpoint_bytes);
     }
 }
 
-fn try_make(sql: &Connection, path: &Path, checkpoint_bytes: u64) -> rusqlite::Result<()> {
+fn try_make(sql: &Connection, checkpoint_bytes: u64) -> rusqlite::Result<()> {
     let pragma = |name: &str| sql.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let page_bytes = pragma("page_size")?.unsigned_abs();
     // The log is cut to `checkpoint_bytes` now and then.
     let room = (PAGES * page_bytes).min(checkpoint_bytes / 2);
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
+    // Where SQLite has found the file, which may be behind a link.
+    let Some(log) = sql.path().map(|path| format!("{path}-wal")) else {
+        return Ok(());
+    };
     if fs::metadata(log).map_or(0, |log| log.len()) >= room {
         return Ok(());
     }

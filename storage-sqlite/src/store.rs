@@ -207,7 +207,7 @@ impl SqliteStore {
                 Failed::at_commit(error)
             }
         })?;
-        // Senders wait for what they have sent, and for their operations; nobody waits for what is plainly settled.
+        // Senders wait for what they have sent, and for their operations; for what is plainly settled hardly anybody does.
         let somebody_waits = batch.messages() > 0 || !batch.units.is_empty() || !batch.operations.is_empty();
         self.room.exchanged(sql, &self.place, &self.options, somebody_waits);
         Ok(())
