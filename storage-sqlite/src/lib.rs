@@ -18,7 +18,7 @@
 //!
 //! Several processes may open one file. One writes at a time: a batch is one transaction, which begins by taking the file's
 //! write lock and ends with one `fsync` (`fdatasync`, where SQLite was compiled with `HAVE_FDATASYNC`). What one leaves for
-//! another, that one notices within 50 ms: arrivals in its partitions, and changes of membership. What another *group* has
+//! another, that one notices within 200 ms: arrivals in its partitions, and changes of membership. What another *group* has
 //! written into the log it learns with its heartbeat.
 #![forbid(unsafe_code)]
 

@@ -2,8 +2,8 @@
 //!
 //! SQLite tells nobody that another process wrote, but to ask takes a few microseconds: the answer stands in memory that all
 //! processes share. Only if somebody has written is anything read: whether the membership has changed, and whether something has
-//! arrived in a partition of the instance's. The pauses grow from 1 ms to 50 ms while there is no news, so that an engine that
-//! rests is woken twenty times a second for that.
+//! arrived in a partition of the instance's. The pauses grow from 1 ms to 200 ms while there is no news, so that an engine that
+//! rests is woken five times a second for that.
 
 use std::convert::Infallible;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -18,7 +18,7 @@ use crate::options::{Access, Place, steady_plans};
 use crate::schema::Agreed;
 
 const SHORTEST: Duration = Duration::from_millis(1);
-const LONGEST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_millis(200);
 
 /// What the instance knows without being told.
 #[derive(Debug, Clone, Copy)]
