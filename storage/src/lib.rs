@@ -17,8 +17,8 @@
 //! | parked | a message of one subscription out of the log's flow: waiting, running long, suspect, unroutable or dead |
 //! | unit | one atomic group: a delivery is settled, and everything its handler produced |
 //!
-//! [`WorkStore`] states the rules; [`MemoryStore`] is their plainest implementation. This crate knows nothing of rings,
-//! runtimes, SQL or the engine.
+//! [`WorkStore`] states the rules; [`MemoryStore`] is their plainest implementation, and a [`journal`] makes it durable. This
+//! crate knows nothing of rings, runtimes, SQL or the engine.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -26,6 +26,7 @@ mod batch;
 pub mod cursor;
 mod digest;
 mod id;
+pub mod journal;
 pub mod membership;
 mod memory;
 mod page;
@@ -37,6 +38,7 @@ mod settings;
 mod store;
 mod time;
 pub mod turn;
+mod wire;
 
 pub use answer::*;
 pub use batch::*;

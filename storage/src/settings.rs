@@ -120,6 +120,9 @@ pub enum ServiceError {
     /// A limit is above 1 GiB, which no backend can store in one piece.
     #[error("{0} = {1}: at most 1 GiB is possible")]
     Limit(&'static str, usize),
+    /// The journal could not keep the service, which was opened for the first time.
+    #[error("the service {0:?} could not be set up: {1}")]
+    NotKept(String, String),
     /// The database was set up with another value, which holds for all instances of the service.
     #[error("the database was set up with {what} = {stored}, this process asks for {asked}")]
     Agreement {

@@ -3,8 +3,8 @@
 use super::data::{Data, Desk, Instance};
 use crate::turn::KnownInstance;
 use crate::{
-    Answer, InstanceId, Join, Membership, MembershipAnswer, NotApplied, Operation, OperationAnswer,
-    ParkedKey, Partition, Service, StoreError, SubscriptionId, Timestamp, WorkBatch, membership, refuse,
+    Answer, InstanceId, Join, Limits, Membership, MembershipAnswer, NotApplied, Operation, OperationAnswer,
+    ParkedKey, Partition, Service, SubscriptionId, Timestamp, WorkBatch, membership, refuse,
 };
 
 /// One call in progress: what it works on, who made it, and when.
@@ -20,8 +20,18 @@ pub(super) struct Call<'c> {
     pub(super) given_back: Vec<Partition>,
 }
 
+/// Says whether a batch can be applied. After that nothing fails: what is refused is refused item by item.
+pub(super) fn accept(batch: &WorkBatch<'_>, limits: &Limits) -> Result<(), NotApplied> {
+    refuse::batch(batch, limits)?;
+    match &batch.membership {
+        Some(Membership::Join(join)) => refuse::join(join, limits).map_err(NotApplied::Join),
+        _ => Ok(()),
+    }
+}
+
 impl Data {
-    /// Applies a batch whose turn it is; says whether there is something in it for others.
+    /// Applies a batch whose turn it is and that was accepted; says whether there is something in it for others. What comes of
+    /// it depends on the data, the batch, the service and the instant, and on nothing else: a journal is read by that.
     pub(super) fn apply(
         &mut self,
         batch: &WorkBatch<'_>,
@@ -29,12 +39,7 @@ impl Data {
         service: &Service,
         now: Timestamp,
         answer: &mut Answer,
-    ) -> Result<bool, StoreError> {
-        refuse::batch(batch, &service.limits)?;
-        if let Some(Membership::Join(join)) = &batch.membership {
-            refuse::join(join, &service.limits).map_err(NotApplied::Join)?;
-        }
-        // Nothing below can fail: what is refused is refused item by item.
+    ) -> bool {
         let subscriptions = self.heartbeat(batch, digest, now);
         let sender = batch.from.instance;
         let mut call = Call {
@@ -63,7 +68,7 @@ impl Data {
         if batch.membership.is_some() {
             answer.membership = Some(MembershipAnswer { subscriptions, ..call.membership() });
         }
-        Ok(call.news)
+        call.news
     }
 
     /// Notes the sender's sign of life and its batch's number; registers it and its subscriptions if it joins.

@@ -316,6 +316,11 @@ impl Dedup {
         self.ages.insert((now, self.ever), key.into());
     }
 
+    /// All keys, the oldest first.
+    pub(super) fn by_age(&self) -> impl Iterator<Item = (Timestamp, &[u8], First)> {
+        self.ages.iter().filter_map(|((at, _), key)| Some((*at, &**key, self.get(key)?)))
+    }
+
     /// Forgets at most `max` keys that are old, the oldest first; says how many.
     pub(super) fn forget(&mut self, max: usize, old: impl Fn(Timestamp) -> bool) -> usize {
         let mut forgotten = 0;

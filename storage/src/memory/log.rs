@@ -48,6 +48,30 @@ impl Log {
         Version(self.streams.get(&stream).map_or(0, |stream| stream.version))
     }
 
+    /// The version of each stream that ever had an event, in any order.
+    pub(super) fn versions(&self) -> impl Iterator<Item = (StreamId, Version)> {
+        self.streams.iter().map(|(id, stream)| (*id, Version(stream.version)))
+    }
+
+    /// A log that has come to a position, and holds nothing yet of what is kept of it.
+    pub(super) fn at(head: Position, versions: impl IntoIterator<Item = (StreamId, Version)>) -> Self {
+        let stream =
+            |(id, version): (StreamId, Version)| (id, Stream { version: version.0, kept: VecDeque::new() });
+        Self { head, streams: versions.into_iter().map(stream).collect(), ..Self::default() }
+    }
+
+    /// Puts a message back to where it was, behind all that were put back before.
+    pub(super) fn put_back(&mut self, head: Head, position: Position, at: Timestamp, bytes: Bytes<'_>) {
+        if head.kind != MessageKind::Event {
+            self.others.push(head, position, at, bytes);
+            return;
+        }
+        if let Some(stream) = head.stream.and_then(|id| self.streams.get_mut(&id)) {
+            stream.kept.push_back(position);
+        }
+        self.events.push(head, position, at, bytes);
+    }
+
     /// Messages that are not events, and events.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.others.entries.len(), self.events.entries.len())

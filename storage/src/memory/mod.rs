@@ -2,7 +2,7 @@
 //!
 //! In the order of a batch: [`data`] holds what is stored, `call` applies a batch to it step by step (`members`, `settling`,
 //! `appending`, `handing`, `trimming`), and `reader` answers questions. What a partition holds is the [`log`], its arrivals,
-//! and per subscription a cursor and the [`parked`] messages.
+//! and per subscription a cursor and the [`parked`] messages. `keeper` writes batches into a journal, `snapshot` everything.
 #![expect(clippy::disallowed_types, reason = "a counter that orders nothing")]
 
 mod appending;
@@ -10,19 +10,23 @@ mod call;
 mod data;
 mod handing;
 mod hash;
+mod keeper;
 mod log;
 mod members;
 mod message;
 mod parked;
 mod reader;
 mod settling;
+mod snapshot;
 mod trimming;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use call::accept;
 use data::Data;
+use keeper::Keeper;
 pub use reader::MemoryReader;
 
 use crate::refuse::LastAnswer;
@@ -32,8 +36,8 @@ use crate::{
     WorkStore,
 };
 
-/// A store that forgets everything with its process. For tests, for caches of work that may be lost, and to be compared
-/// with: its code is the shortest way to say what the contract means.
+/// A store that forgets everything with its process, unless a [journal](crate::journal) keeps it. For tests, for caches of work
+/// that may be lost, and to be compared with: its code is the shortest way to say what the contract means.
 ///
 /// ```
 /// # use whizbang_storage::{MemoryStore, Service, WorkStore};
@@ -65,6 +69,7 @@ pub struct MemoryStore {
 pub struct MemoryDatabase {
     clock: Arc<dyn Clock>,
     services: Arc<Mutex<HashMap<String, Arc<Shared>>>>,
+    keeper: Option<Arc<Mutex<Keeper>>>,
 }
 
 /// One service's data, and whom to tell when there is something for others.
@@ -72,6 +77,12 @@ struct Shared {
     data: Mutex<Data>,
     hints: Mutex<Vec<(u64, Hint)>>,
     handles: AtomicU64,
+}
+
+impl Shared {
+    fn new(data: Data) -> Self {
+        Self { data: Mutex::new(data), hints: Mutex::default(), handles: AtomicU64::new(0) }
+    }
 }
 
 impl MemoryDatabase {
@@ -82,24 +93,24 @@ impl MemoryDatabase {
 
     /// An empty database on a clock of your own.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, services: Arc::default() }
+        Self { clock, services: Arc::default(), keeper: None }
     }
 
     /// Opens a service, which is set up when nobody opened it before.
     ///
     /// # Errors
-    /// [`ServiceError`] when the service cannot be used, or was set up with other partitions or another time to live.
+    /// [`ServiceError`] when the service cannot be used, or was set up with other partitions or another time to live, or when
+    /// the journal of a [recovered](Self::recover) database could not keep it.
     pub fn open(&self, service: Service) -> Result<MemoryStore, ServiceError> {
         service.validate()?;
         let mut services = lock(&self.services);
         let shared = match services.get(&service.name) {
             Some(shared) => Arc::clone(shared),
             None => {
-                let shared = Arc::new(Shared {
-                    data: Mutex::new(Data::new(&service)),
-                    hints: Mutex::default(),
-                    handles: AtomicU64::new(0),
-                });
+                if let Some(keeper) = &self.keeper {
+                    lock(keeper).found(&service)?;
+                }
+                let shared = Arc::new(Shared::new(Data::new(&service)));
                 services.insert(service.name.clone(), Arc::clone(&shared));
                 shared
             }
@@ -158,9 +169,17 @@ impl MemoryStore {
             }
             Turn::Join | Turn::Next => {}
         }
-        let news = data.apply(batch, digest, &self.service, self.database.clock.now(), answer)?;
+        accept(batch, &self.service.limits)?;
+        let mut keeper = self.database.keeper.as_ref().map(|keeper| lock(keeper));
+        let now = self.database.clock.now();
+        if let Some(keeper) = &mut keeper {
+            keeper.keep(&self.service, now, digest, batch)?;
+        }
+        drop(keeper);
+        let news = data.apply(batch, digest, &self.service, now, answer);
         drop(data);
         self.last.keep(batch.from, digest, answer);
+        self.database.snapshot_when_due();
         if news {
             self.tell_others();
         }
@@ -199,7 +218,8 @@ impl WorkStore for MemoryStore {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { notifications: true, ..Abilities::default() }
+        let durable = self.database.keeper.is_some();
+        Abilities { notifications: true, durable, ..Abilities::default() }
     }
 
     fn on_hint(&mut self, hint: Hint) {
