@@ -2,7 +2,9 @@
 //! [`WorkStore`](whizbang_storage::WorkStore) as a named test.
 //!
 //! - [`conformance!`] turns every case into a `#[test]`; what a backend cannot do is listed as ignored, with the reason.
-//! - [`Fixture`] is what a backend brings; [`World`] and [`Member`] are what the cases are written with.
+//!   A case that fails says which rules of the contract it proves.
+//! - [`Fixture`] is what a backend brings; [`World`] and [`Member`] are what the cases are written with. [`Memory`] is the shortest one,
+//!   to copy and to compare with; [`JournalFixture`] is that of whoever brings a [`Journal`](whizbang_storage::journal::Journal).
 //! - [`Faulty`] wraps a store and lets its calls fail, before or after the commit; [`Recorded`] logs them.
 //! - [`differential`] makes sequences of operations, runs each against two stores and compares every answer.
 //!
@@ -13,21 +15,27 @@ pub mod cases;
 pub mod differential;
 mod faulty;
 mod fixture;
+mod journal;
 mod list;
 mod member;
+mod memory;
 mod message;
 mod owned;
 mod recorded;
+mod rules;
 mod seen;
 mod world;
 
 pub use faulty::*;
 pub use fixture::*;
+pub use journal::*;
 pub use list::CASES;
 pub use member::*;
+pub use memory::Memory;
 pub use message::*;
 pub use owned::*;
 pub use recorded::*;
+pub use rules::{Rule, rules};
 pub use seen::*;
 pub use world::*;
 
@@ -43,5 +51,11 @@ pub mod internal {
             .build()
             .expect("a test can have a runtime")
             .block_on(case);
+    }
+
+    /// Runs a case; when it fails, says which rules of the contract it proves.
+    pub fn run_case<F: Future<Output = ()>>(group: &'static str, case: &'static str, future: F) {
+        let _said = crate::rules::SaidOnFailure { group, case };
+        run(future);
     }
 }

@@ -17,6 +17,7 @@
 ///     schema: no,            // `Fixture::set_schema`
 ///     connection: no,        // `Fixture::cut_connections`
 ///     notifications: no,     // `WorkStore::on_hint` is called
+///     durable: no,           // what was written outlives every process
 /// }
 /// ```
 #[macro_export]
@@ -30,17 +31,18 @@ macro_rules! conformance {
         disk_full: $disk_full:ident,
         schema: $schema:ident,
         connection: $connection:ident,
-        notifications: $notifications:ident $(,)?
+        notifications: $notifications:ident,
+        durable: $durable:ident $(,)?
     ) => {
         $crate::__all_cases! {
             @tests $fixture [
-                $user_transactions $damage $counts_writes $busy $disk_full $schema $connection $notifications
+                $user_transactions $damage $counts_writes $busy $disk_full $schema $connection $notifications $durable
             ]
         }
     };
 }
 
-/// The list. `@names` makes an array of it, `@tests` makes tests of it.
+/// The list. `@names` makes an array of it, `@functions` one of functions that run the cases, `@tests` makes tests of it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __all_cases {
@@ -192,6 +194,7 @@ macro_rules! __all_cases {
                 schema: s85_another_schema_is_refused_at_start
                 core: s86_hostile_names_have_no_effect
                 core: s87_what_was_acknowledged_survives_a_kill
+                durable: s87_what_was_acknowledged_outlives_every_process
                 notifications: others_are_told_when_there_is_something_for_them
             }
         }
@@ -204,6 +207,13 @@ macro_rules! __all_cases {
 macro_rules! __each_case {
     (@names ; $($group:ident { $($ability:ident: $case:ident)* })*) => {
         &[$($((stringify!($group), stringify!($case), stringify!($ability)),)*)*]
+    };
+    (@functions $fixture:ident ; $($group:ident { $($ability:ident: $case:ident)* })*) => {
+        &[$($((
+            concat!(stringify!($group), "::", stringify!($case)),
+            stringify!($ability),
+            || $crate::internal::run($crate::cases::$group::$case::<$fixture>()),
+        ),)*)*]
     };
     (@tests $fixture:ident $declared:tt ; $($groups:tt)*) => {
         $crate::__each_group! { $fixture $declared $($groups)* }
@@ -253,8 +263,11 @@ macro_rules! __one_case {
     (connection [$a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $is:ident $($rest:ident)*] $($case:tt)*) => {
         $crate::__test! { $is "not applicable: needs `connection`" $($case)* }
     };
-    (notifications [$a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $is:ident] $($case:tt)*) => {
+    (notifications [$a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $is:ident $($rest:ident)*] $($case:tt)*) => {
         $crate::__test! { $is "not applicable: needs `notifications`" $($case)* }
+    };
+    (durable [$a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident $is:ident] $($case:tt)*) => {
+        $crate::__test! { $is "not applicable: needs `durable`" $($case)* }
     };
 }
 
@@ -265,7 +278,11 @@ macro_rules! __test {
     (yes $reason:literal $fixture:ident $group:ident $case:ident) => {
         #[test]
         fn $case() {
-            $crate::internal::run($crate::cases::$group::$case::<$fixture>());
+            $crate::internal::run_case(
+                stringify!($group),
+                stringify!($case),
+                $crate::cases::$group::$case::<$fixture>(),
+            );
         }
     };
     (no $reason:literal $fixture:ident $group:ident $case:ident) => {

@@ -1,28 +1,8 @@
 //! The generator reaches what it should, and finds what differs.
 
-use std::sync::Arc;
-
-use whizbang_storage::{MemoryDatabase, MemoryStore, Service, TestClock};
+use whizbang_storage::{MemoryStore, Service, TestClock};
 use whizbang_storage_conformance::differential::{self, Plan};
-use whizbang_storage_conformance::{Fixture, OpenError};
-
-struct Memory(MemoryDatabase);
-
-impl Fixture for Memory {
-    type Store = MemoryStore;
-
-    async fn fresh(clock: TestClock) -> Self {
-        Self(MemoryDatabase::with_clock(Arc::new(clock)))
-    }
-
-    async fn open(&self, service: Service) -> Result<MemoryStore, OpenError> {
-        Ok(self.0.open(service)?)
-    }
-
-    async fn crash(&mut self, stores: Vec<MemoryStore>) {
-        drop(stores);
-    }
-}
+use whizbang_storage_conformance::{Fixture, Memory, OpenError};
 
 /// Memory with a window that is one too small.
 struct Narrow(Memory);

@@ -1,27 +1,6 @@
 //! `MemoryStore` passes the suite.
 
-use std::sync::Arc;
-
-use whizbang_storage::{MemoryDatabase, MemoryStore, Service, TestClock};
-use whizbang_storage_conformance::{Fixture, OpenError};
-
-struct Memory(MemoryDatabase);
-
-impl Fixture for Memory {
-    type Store = MemoryStore;
-
-    async fn fresh(clock: TestClock) -> Self {
-        Self(MemoryDatabase::with_clock(Arc::new(clock)))
-    }
-
-    async fn open(&self, service: Service) -> Result<MemoryStore, OpenError> {
-        Ok(self.0.open(service)?)
-    }
-
-    async fn crash(&mut self, stores: Vec<MemoryStore>) {
-        drop(stores);
-    }
-}
+use whizbang_storage_conformance::Memory;
 
 whizbang_storage_conformance::conformance! {
     fixture: Memory,
@@ -33,4 +12,5 @@ whizbang_storage_conformance::conformance! {
     schema: no,
     connection: no,
     notifications: yes,
+    durable: no,
 }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use whizbang_storage_conformance::CASES;
-
-const PAGE: &str = include_str!("../../storage/src/store.rs");
+use whizbang_storage_conformance::{CASES, rules};
 
 const SOURCES: &[(&str, &str)] = &[
     ("membership", include_str!("../src/cases/membership.rs")),
@@ -23,47 +21,17 @@ const SOURCES: &[(&str, &str)] = &[
 /// are a backend's own tests.
 const LEFT_TO_BACKENDS: &[u32] = &[78, 83];
 
-/// The rules: the list items of the trait's page, from its first section to its last.
-fn rules() -> Vec<String> {
-    let from = PAGE.find("/// # One batch").expect("the page has a first section");
-    let to = PAGE.find("/// # Cancel safety").expect("the page has a last section");
-    let mut rules: Vec<String> = Vec::new();
-    for line in PAGE[from..to].lines() {
-        let text = line.trim_start().trim_start_matches("///");
-        match (text.strip_prefix(" - "), text.strip_prefix("   "), rules.last_mut()) {
-            (Some(first), _, _) => rules.push(first.to_owned()),
-            (None, Some(more), Some(rule)) => {
-                rule.push(' ');
-                rule.push_str(more);
-            }
-            _ => {}
-        }
-    }
-    rules
-}
-
-/// What stands in backticks and looks like `group::case`.
-fn named(text: &str) -> Vec<(&str, &str)> {
-    let groups: BTreeSet<&str> = CASES.iter().map(|(group, _, _)| *group).collect();
-    text.split('`')
-        .skip(1)
-        .step_by(2)
-        .filter_map(|code| code.split_once("::"))
-        .filter(|(group, _)| groups.contains(group))
-        .collect()
-}
-
 #[test]
 fn every_rule_names_a_case_that_exists() {
     let rules = rules();
     assert!(rules.len() > 40, "only {} rules were found", rules.len());
     for rule in &rules {
-        let cases = named(rule);
-        assert!(!cases.is_empty(), "no case proves: {rule}");
-        for (group, case) in cases {
+        assert!(!rule.cases.is_empty(), "no case proves: {}", rule.text);
+        for named in &rule.cases {
             assert!(
-                CASES.iter().any(|(g, c, _)| (*g, *c) == (group, case)),
-                "there is no case {group}::{case}, named by: {rule}"
+                CASES.iter().any(|(group, case, _)| *named == format!("{group}::{case}")),
+                "there is no case {named}, named by: {}",
+                rule.text
             );
         }
     }

@@ -14,4 +14,5 @@ whizbang_storage_conformance::conformance! {
     schema: yes,
     connection: yes,
     notifications: yes,
+    durable: yes,
 }

@@ -15,6 +15,7 @@ mod file {
         schema: yes,
         connection: no,
         notifications: yes,
+        durable: yes,
     }
 }
 
@@ -31,5 +32,6 @@ mod memory {
         schema: yes,
         connection: no,
         notifications: no,
+        durable: no,
     }
 }

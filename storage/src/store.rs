@@ -17,7 +17,7 @@ use crate::{
 /// - A batch **must** commit whole or not at all. Within it, an append that is refused or a duplicate takes only itself
 ///   out; a unit that is not applied takes out itself and every later unit of the same (subscription, lane) in the batch,
 ///   which are answered `Skipped`. Nothing else is disturbed.
-///   — `once::s20d_after_a_definite_failure_the_number_is_free`, `settling::s53a_what_follows_a_failed_unit_in_its_lane_is_skipped`, `trouble::s87_what_was_acknowledged_survives_a_kill`
+///   — `once::s20d_after_a_definite_failure_the_number_is_free`, `settling::s53a_what_follows_a_failed_unit_in_its_lane_is_skipped`, `trouble::s87_what_was_acknowledged_survives_a_kill`, `trouble::s87_what_was_acknowledged_outlives_every_process`
 /// - The parts **must** be applied in this order: number check, own heartbeat, units, settled, appends, arrivals,
 ///   operations, release or leave, evictions, new partitions, due, reads, housekeeping. Each sees what was written before it.
 ///   — `once::the_parts_of_a_batch_see_what_was_written_before_them`
@@ -235,6 +235,10 @@ pub trait WorkStore: Send + 'static {
     /// a hint: a store may ignore it, and everything works without.
     fn on_hint(&mut self, hint: Hint);
 }
+
+/// The page of [`WorkStore`] as it is written, from which the conformance suite reads which case proves which rule.
+#[doc(hidden)]
+pub const CONTRACT: &str = include_str!("store.rs");
 
 /// Called by a store when others left work; cheap, never blocks.
 pub type Hint = Arc<dyn Fn() + Send + Sync>;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use whizbang_storage::{
-    NotApplied, Operation, OperationAnswer, Settle, StoreError, StoreReader, Unit, WorkBatch, WorkStore,
+    AppendAnswer, DeadReason, NotApplied, Operation, OperationAnswer, Position, Sender, Settle, Statistics,
+    StoreError, StoreReader, Unit, Version, WorkBatch, WorkStore,
 };
 
 use crate::{
@@ -183,7 +184,56 @@ pub async fn s87_what_was_acknowledged_survives_a_kill<F: Fixture>() {
                 process.store.faults().draw(random.u64(..), odds);
             }
         }
+        // A store that acknowledges nothing has nothing to lose.
+        assert!(acknowledged.len() > 10, "seed {seed}: only {acknowledged:?} were acknowledged");
     }
+}
+
+/// Scenario 87: The last process ends too. Whoever comes next finds the log, the streams' versions, the keys, the projections, what
+/// waits and what is dead, and goes on where the others stood.
+pub async fn s87_what_was_acknowledged_outlives_every_process<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let stream = world.stream_in(0, 1);
+    let mut a = world.joined().await;
+    let later = Message::command(9).due_in(Duration::from_secs(3_600));
+    let messages = [Message::event(1, stream).once(b"key"), Message::command(2), Message::command(3)];
+    a.append(&messages).await;
+    a.append(&[Message::command(4), later]).await;
+    let got = a.read(0, 0).await;
+    let writes = [projection(b"k", None, Some(b"state"))];
+    let dead = Settle::Dead { reason: DeadReason::Rejected, error: "no" };
+    let units = [
+        Unit { projections: &writes, ..got[0].done() },
+        got[1].retry_in(Duration::from_secs(60)),
+        got[2].ends(dead),
+    ];
+    assert!(applied(&a.units(&units).await));
+    let (before, from) = (a.statistics().await, a.from);
+    let (history, letters) = (a.history(stream, 0, 9).await, a.dead_letters().await);
+    world.kill(a).await;
+
+    let mut b = world.joined().await;
+    let after = b.statistics().await;
+    assert_eq!(Statistics { instances: Vec::new(), ..after }, Statistics { instances: Vec::new(), ..before });
+    assert_eq!((b.history(stream, 0, 9).await, b.dead_letters().await), (history, letters));
+    let read = b.store.reader().projection(writes[0].perspective, b"k").await;
+    assert_eq!(read.expect("it is read").expect("it is there").state, b"state");
+    // The dead owner's last batch is known, so that nobody takes its id.
+    let taken = Sender { start_token: from.start_token + 1, ..from };
+    let refused = b.store.process_work_batch(&WorkBatch::empty(taken), &mut b.answer).await;
+    assert!(matches!(refused, Err(StoreError::InstanceTaken)), "{refused:?}");
+    world.outlive(&mut b).await;
+    assert_eq!(numbers(&b.due().await), [4], "handed out and not settled: suspect");
+    world.pass(Duration::from_secs(60), &mut [&mut b]).await;
+    assert_eq!(numbers(&b.due().await), [2], "the retry");
+    let again = b.append(&[Message::event(5, stream).once(b"key"), Message::event(6, stream)]).await;
+    assert!(matches!(again[0], AppendAnswer::Duplicate { .. }), "{again:?}");
+    assert!(
+        matches!(again[1], AppendAnswer::Stored { position: Position(5), version: Some(Version(2)), .. }),
+        "{again:?}"
+    );
+    world.pass(Duration::from_secs(3_600), &mut [&mut b]).await;
+    assert_eq!(b.move_arrivals().await, [(0, 6)], "the scheduled one");
 }
 
 /// A store that tells others does so when there is something for them.

@@ -3,15 +3,8 @@
 //!
 //! ```
 //! use whizbang_storage_conformance::differential::{self, Plan};
-//! # use whizbang_storage_conformance::*;
-//! # use whizbang_storage::*;
-//! # struct Memory(MemoryDatabase);
-//! # impl Fixture for Memory {
-//! #     type Store = MemoryStore;
-//! #     async fn fresh(clock: TestClock) -> Self { Memory(MemoryDatabase::with_clock(std::sync::Arc::new(clock))) }
-//! #     async fn open(&self, service: Service) -> Result<MemoryStore, OpenError> { Ok(self.0.open(service)?) }
-//! #     async fn crash(&mut self, stores: Vec<MemoryStore>) { drop(stores); }
-//! # }
+//! use whizbang_storage_conformance::Memory;
+//!
 //! // A backend compares itself with the plainest implementation.
 //! differential::run::<Memory, Memory>(Plan { sequences: 4, ..Plan::from_environment() });
 //! ```
