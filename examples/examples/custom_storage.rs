@@ -1,12 +1,12 @@
-//! A storage backend of one's own: any type with [`WorkStore`] can be given to an engine.
+//! A layer of one's own before a store: any type with [`WorkStore`] can be given to an engine. (A backend that keeps everything
+//! itself: `file_storage`.)
 //!
 //! ```text
 //! cargo run --release --example custom_storage
 //! ```
 //!
 //! [`Journalled`] stands before another store, lets everything through, and writes down every batch: what it carried and
-//! how long it took. A store that keeps everything itself owes the same contract, which stands at [`WorkStore`] and is
-//! checked by the conformance suite.
+//! how long it took. Whatever it does, it owes the contract that stands at [`WorkStore`] and is checked by the conformance suite.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};

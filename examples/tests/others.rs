@@ -21,6 +21,13 @@ fn everything_the_quickstart_claims_holds() {
 }
 
 #[test]
+fn a_backend_of_ones_own_goes_on_where_a_process_ended() {
+    let said = run::<&str>("file_storage", []);
+    assert_eq!((said.code, &*said.err), (Some(0), ""), "{said:?}");
+    assert!(said.out.contains("1000 commands became 1000 events"), "{}", said.out);
+}
+
+#[test]
 fn a_store_of_ones_own_sees_everything() {
     let said = run::<&str>("custom_storage", []);
     assert_eq!((said.code, &*said.err), (Some(0), ""), "{said:?}");
@@ -31,7 +38,7 @@ fn a_store_of_ones_own_sees_everything() {
 
 #[test]
 fn an_argument_that_is_not_known_is_refused_and_help_is_given_to_who_asks() {
-    for name in ["quickstart", "custom_storage", "ingest"] {
+    for name in ["quickstart", "file_storage", "custom_storage", "ingest"] {
         let said = run(name, ["--nonsense"]);
         assert_eq!(said.code, Some(2), "{name}: {said:?}");
         assert!(said.out.is_empty() && said.err.contains("--nonsense"), "{name}: {said:?}");
