@@ -20,6 +20,8 @@ type Records = Vec<(u64, Vec<u8>)>;
 #[derive(Default)]
 struct Kept {
     records: Records,
+    // Also those that a snapshot stands for.
+    ever: Records,
     snapshot: Vec<u8>,
     trouble: Option<Trouble>,
 }
@@ -66,6 +68,8 @@ impl Journal for Shelf {
             }
             kept.records.retain(|(older, _)| *older < number);
             kept.records.push((number, record.to_vec()));
+            kept.ever.retain(|(older, _)| *older < number);
+            kept.ever.push((number, record.to_vec()));
             if trouble.is_some() { Err(StoreError::Unknown("cut".into())) } else { Ok(()) }
         })
     }
@@ -233,6 +237,45 @@ fn it_answers_like_memory_and_keeps_what_memory_has() {
     // A quarter of the sequences: every batch of them is looked at three times over.
     let plan = Plan::from_environment();
     differential::run::<Memory, Journalled>(Plan { sequences: plan.sequences.div_ceil(4), ..plan });
+}
+
+thread_local! {
+    // What the last fixture of this thread was told to keep.
+    static EVER: RefCell<Records> = const { RefCell::new(Vec::new()) };
+}
+
+impl Drop for Journalled {
+    fn drop(&mut self) {
+        EVER.set(self.shelf.with(|kept| std::mem::take(&mut kept.ever)));
+    }
+}
+
+/// Records as version 1 of the rules wrote them, each behind its length, and the hash of the snapshot they come to.
+const RULES_1: &[u8] = include_bytes!("data/rules-1.journal");
+const RULES_1_COME_TO: u64 = 0xe58b_c88d_fc61_02cb;
+
+/// If this fails, the records in people's journals come to something else than before. If that is meant, count `RULES` in
+/// `storage/src/journal.rs` up, record anew with `WHIZBANG_RECORD_RULES=1`, and write the new hash down.
+#[test]
+fn what_recorded_batches_come_to_has_not_changed() {
+    if std::env::var_os("WHIZBANG_RECORD_RULES").is_some() {
+        differential::run::<Memory, Journalled>(Plan { seed: 7, sequences: 1, steps: 400 });
+        let framed =
+            |(_, record): &(u64, Vec<u8>)| [&(record.len() as u64).to_le_bytes(), &record[..]].concat();
+        let bytes: Vec<u8> = EVER.with_borrow(|records| records.iter().flat_map(framed).collect());
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rules-1.journal");
+        std::fs::write(path, bytes).expect("it is written");
+        return;
+    }
+    let (mut rest, mut records) = (RULES_1, Records::new());
+    while let Some((length, behind)) = rest.split_first_chunk() {
+        let (record, behind) = behind.split_at(u64::from_le_bytes(*length) as usize);
+        records.push((records.len() as u64 + 1, record.to_vec()));
+        rest = behind;
+    }
+    assert!(records.len() > 100, "only {} records", records.len());
+    let hash = xxh3_64(&snapshot_of(records));
+    assert_eq!(hash, RULES_1_COME_TO, "{hash:#x}");
 }
 
 #[test]

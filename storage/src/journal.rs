@@ -164,7 +164,8 @@ pub enum JournalError {
 
 /// Counts the forms of records. All snapshots of a form can be read for ever.
 const FORM: u8 = 1;
-/// Counts the changes of what a batch comes to. A change of a rule that lets a recorded batch come to something else **must** count.
+/// Counts the changes of what a batch comes to: one that lets a recorded batch come to something else **must** count. A test in
+/// `storage-conformance/tests/journal.rs` finds out.
 const RULES: u8 = 1;
 
 // checksum of the rest (8) · form (1) · rules (1) · kind (1) · number (1 to 10) · content.
