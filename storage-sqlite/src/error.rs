@@ -25,7 +25,8 @@ pub enum OpenError {
     NotADatabase(PathBuf),
     /// A SQLite database of some other program.
     #[error(
-        "{path:?} belongs to another program (application id {application:#010x}); choose another path, it was left as it is"
+        "{path:?} belongs to another program (application id {application:#010x}) and was left as it is; choose another path, or \
+         let this program's tables stand beside those that are there with `existing: Existing::Share`"
     )]
     Foreign {
         /// The path as it was given.
@@ -57,11 +58,18 @@ pub enum OpenError {
         /// The newest version that is known here.
         known: i32,
     },
-    /// The options contradict each other or cannot be carried out.
-    #[error("{0}")]
-    Options(&'static str),
+    /// An option cannot be carried out.
+    #[error("{option} = {value}: it must be {must}")]
+    Options {
+        /// Which one.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        must: &'static str,
+    },
     /// Another process held the database for longer than `busy_timeout`.
-    #[error("another process has been holding {0:?}; try again, or raise `busy_timeout`")]
+    #[error("another process has been holding {0:?}; try again, or set a longer `busy_timeout`")]
     Busy(PathBuf),
     /// SQLite could not do it.
     #[error("cannot set up {path:?}: {source}")]

@@ -22,7 +22,7 @@ use crate::{OpenError, SqliteStore, schema};
 /// # let path = directory.path().join("orders.db");
 /// let store = SqliteOptions {
 ///     service: Service { partitions: 32, ..Service::named("orders") },
-///     busy_timeout: Duration::from_secs(2),
+///     busy_timeout: Some(Duration::from_secs(2)),
 ///     ..SqliteOptions::default()
 /// }
 /// .open(path)?;
@@ -36,17 +36,17 @@ pub struct SqliteOptions {
     pub synchronous: Synchronous,
     /// What to do with a database in which others have tables. Default: [`Existing::Refuse`].
     pub existing: Existing,
-    /// How long a batch waits for another process that is writing. Default 5 s. Shorter: more batches are answered
-    /// `Busy` and sent again. Longer: one that hangs holds everybody up for longer; keep it below a third of the
-    /// service's time to live.
-    pub busy_timeout: Duration,
-    /// Memory for pages of the database, for the writing and for the reading connection each. Default 64 MiB. Too small
+    /// How long a batch waits for another process that is writing. Default: a quarter of the service's time to live;
+    /// opening, which nobody's heartbeat waits for, 5 s. Shorter: more batches are answered `Busy` and sent again. Longer:
+    /// one that hangs holds everybody up for longer. It must be shorter than the time to live.
+    pub busy_timeout: Option<Duration>,
+    /// Memory for pages of the database, for the writing and for the reading connection each. Default 64 MiB, at least 64 KiB. Too small
     /// for the pages that one batch touches: they are written twice. It is a bound, and taken as it is needed.
     pub cache_bytes: usize,
     /// Bytes of a page, a power of two from 512 to 65,536. Only when the file is created. Default 8 KiB. Larger: large
     /// payloads are written faster, small batches write more than they carry.
     pub page_bytes: u32,
-    /// How long the write-ahead log grows before it is carried over into the database. Default 64 MiB. Smaller: the file
+    /// How long the write-ahead log grows before it is carried over into the database. Default 64 MiB, at least a page. Smaller: the file
     /// is written more often. Larger: more disk, and opening after a crash takes longer (about a second a gigabyte).
     /// With [`Synchronous::Full`] half of it, 512 pages at most, is laid out when the database is opened.
     pub checkpoint_bytes: u64,
@@ -87,7 +87,7 @@ impl Default for SqliteOptions {
             service: Service::default(),
             synchronous: Synchronous::Full,
             existing: Existing::Refuse,
-            busy_timeout: Duration::from_secs(5),
+            busy_timeout: None,
             cache_bytes: 64 << 20,
             page_bytes: 8 << 10,
             checkpoint_bytes: 64 << 20,
@@ -124,7 +124,7 @@ impl SqliteOptions {
     /// A database in memory, of at most 1 GiB, gone with the last handle on it.
     ///
     /// # Errors
-    /// [`OpenError::Service`].
+    /// [`OpenError::Service`] and [`OpenError::Options`].
     pub fn in_memory(self) -> Result<SqliteStore, OpenError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -139,10 +139,32 @@ impl SqliteOptions {
 
     fn validate(&self) -> Result<(), OpenError> {
         self.service.validate()?;
-        if !self.page_bytes.is_power_of_two() || !(512..=65_536).contains(&self.page_bytes) {
-            return Err(OpenError::Options("page_bytes must be a power of two from 512 to 65536"));
-        }
-        Ok(())
+        let must = |holds: bool, option, value: String, must| {
+            if holds { Ok(()) } else { Err(OpenError::Options { option, value, must }) }
+        };
+        let page = self.page_bytes;
+        let is_page = page.is_power_of_two() && (512..=65_536).contains(&page);
+        must(is_page, "page_bytes", page.to_string(), "a power of two from 512 to 65536")?;
+        must(self.cache_bytes >= 65_536, "cache_bytes", self.cache_bytes.to_string(), "at least 65536")?;
+        let log = self.checkpoint_bytes;
+        must(log >= u64::from(page), "checkpoint_bytes", log.to_string(), "at least page_bytes")?;
+        let wait = self.patience();
+        must(
+            wait < self.service.time_to_live,
+            "busy_timeout",
+            format!("{wait:?}"),
+            "shorter than the service's time_to_live",
+        )
+    }
+
+    /// How long a batch waits for another process.
+    pub(crate) fn patience(&self) -> Duration {
+        self.busy_timeout.unwrap_or(self.service.time_to_live / 4)
+    }
+
+    /// How long opening waits for another process.
+    pub(crate) fn opening_patience(&self) -> Duration {
+        self.busy_timeout.unwrap_or(Duration::from_secs(5))
     }
 }
 
@@ -192,7 +214,7 @@ impl Place {
     /// Sets up what holds for every connection of a store.
     pub(crate) fn prepare(&self, connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
         steady_plans(connection)?;
-        connection.busy_timeout(options.busy_timeout)?;
+        connection.busy_timeout(options.patience())?;
         let kib = i64::try_from(options.cache_bytes >> 10).unwrap_or(i64::MAX);
         connection.pragma_update(None, "cache_size", -kib)?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;

@@ -142,7 +142,7 @@ fn serve(source: &Source, jobs: &mpsc::Receiver<Job>) {
 fn open(source: &Source) -> rusqlite::Result<Connection> {
     let connection = source.place.connect(Access::Read)?;
     steady_plans(&connection)?;
-    connection.busy_timeout(source.options.busy_timeout)?;
+    connection.busy_timeout(source.options.patience())?;
     let kib = i64::try_from(source.options.cache_bytes >> 10).unwrap_or(i64::MAX);
     connection.pragma_update(None, "cache_size", -kib)?;
     connection.pragma_update(None, "query_only", true)?;

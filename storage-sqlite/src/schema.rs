@@ -42,13 +42,14 @@ pub(crate) fn open(options: &SqliteOptions, place: &Place) -> Result<(Connection
         });
     }
     // Nothing of the file is changed before it is known to be ours.
-    let patience = options.busy_timeout;
+    let patience = options.opening_patience();
     connection.busy_timeout(patience).map_err(failed)?;
     if check(&connection, options, place)?.is_fresh() {
         connection.pragma_update(None, "page_size", options.page_bytes).map_err(failed)?;
     }
     set_journal(&connection, options, place)?;
     place.prepare(&connection, options).map_err(failed)?;
+    connection.busy_timeout(patience).map_err(failed)?;
     let agreed = migrate(&mut connection, options, place)?;
     // From here on the store does the waiting itself, with shorter pauses.
     connection.busy_timeout(Duration::ZERO).map_err(failed)?;
@@ -139,7 +140,7 @@ fn set_journal(connection: &Connection, options: &SqliteOptions, place: &Place) 
     let set =
         || connection.pragma_update_and_check(None, "journal_mode", wanted, |row| row.get::<_, String>(0));
     // Two that open a new file at once both want it exclusively for a moment.
-    let mode = while_busy(options.busy_timeout, set).map_err(|error| explain(place, error))?;
+    let mode = while_busy(options.opening_patience(), set).map_err(|error| explain(place, error))?;
     if mode.eq_ignore_ascii_case(wanted) {
         Ok(())
     } else {

@@ -310,12 +310,12 @@ fn kept(answers: &[(InstanceId, LastAnswer)], instance: InstanceId) -> Option<&L
 
 fn begin(sql: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
     let mut begin = sql.prepare_cached("BEGIN IMMEDIATE;")?;
-    while_busy(options.busy_timeout, || begin.execute([]).map(drop))
+    while_busy(options.patience(), || begin.execute([]).map(drop))
 }
 
 fn commit(sql: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
     let mut commit = sql.prepare_cached("COMMIT;")?;
-    while_busy(options.busy_timeout, || commit.execute([]).map(drop))
+    while_busy(options.patience(), || commit.execute([]).map(drop))
 }
 
 fn roll_back(sql: &Connection) -> rusqlite::Result<()> {

@@ -56,6 +56,36 @@ fn two_processes_share_a_file() {
     assert!(report.is_clean(), "{report:?}");
 }
 
+#[test]
+fn the_check_counts_what_is_lost_a_ghost_doubled_reordered_or_half_there() {
+    let id = |round: u128, number: u128| round << 64 | number;
+    let mut told = Told::default();
+    let list = |numbers: &[u128]| numbers.iter().map(u128::to_string).collect::<Vec<_>>().join(" ");
+    // The first process was answered twice and killed while the third batch was on its way.
+    told.absorb(format!(
+        "@sends {}\n@answered\n@sends {}\n@answered\n@sends {}\n",
+        list(&[id(1, 1), id(1, 2)]),
+        list(&[id(1, 3)]),
+        list(&[id(1, 4), id(1, 5)])
+    ));
+    told.absorb(format!("@sends {}\n@answered\n", list(&[id(2, 1)])));
+    let (one, two) = (vec![id(1, 1), id(2, 1), id(1, 2)], vec![id(1, 3)]);
+    let clean = |effects: [Vec<u128>; 2]| told.compare(&effects);
+    assert!(clean([one.clone(), two.clone()]).is_clean());
+    // All of a batch that was not answered may be there.
+    assert!(clean([one.clone(), vec![id(1, 3), id(1, 4), id(1, 5)]]).is_clean());
+    let lost = clean([one.clone(), vec![]]);
+    assert_eq!((&lost.lost[..], lost.is_clean()), (&[id(1, 3)][..], false));
+    let half = clean([one.clone(), vec![id(1, 3), id(1, 5)]]);
+    assert_eq!((half.halves.len(), half.is_clean()), (1, false));
+    let ghost = clean([one.clone(), vec![id(1, 3), id(3, 1)]]);
+    assert_eq!((&ghost.ghosts[..], ghost.is_clean()), (&[id(3, 1)][..], false));
+    let doubled = clean([one.clone(), vec![id(1, 3), id(1, 2)]]);
+    assert_eq!((&doubled.doubled[..], doubled.is_clean()), (&[id(1, 2)][..], false));
+    let reordered = clean([vec![id(1, 2), id(2, 1), id(1, 1)], two]);
+    assert_eq!((&reordered.reordered[..], reordered.is_clean()), (&[(id(1, 2), id(1, 1))][..], false));
+}
+
 /// What is run in the processes that are killed.
 #[test]
 #[ignore = "the other tests start it, in processes of its own"]

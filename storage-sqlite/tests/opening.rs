@@ -14,7 +14,7 @@ use whizbang_storage::*;
 use whizbang_storage_sqlite::{Existing, OpenError, SqliteOptions, SqliteStore, Synchronous};
 
 fn options() -> SqliteOptions {
-    SqliteOptions { service: service(), busy_timeout: Duration::from_secs(5), ..SqliteOptions::default() }
+    SqliteOptions { service: service(), ..SqliteOptions::default() }
 }
 
 fn pragma(sql: &Connection, name: &str) -> String {
@@ -123,6 +123,7 @@ fn files_of_others_are_refused_and_left_as_they_are() {
 
     let refused = options().open(&foreign).unwrap_err();
     assert!(matches!(refused, OpenError::Foreign { application: 42, .. }), "{refused}");
+    assert!(refused.to_string().contains("Existing::Share"), "{refused}");
     let refused = options().open(&unnamed).unwrap_err();
     assert!(matches!(refused, OpenError::Foreign { application: 0, .. }), "{refused}");
     let refused = options().open(&text).unwrap_err();
@@ -174,11 +175,47 @@ fn a_file_that_must_not_be_read_or_written_is_refused() {
     for mode in [0o400, 0o000] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         if fs::OpenOptions::new().write(true).open(&path).is_ok() {
-            println!("not shown: this user may write everything");
-            return;
+            is_refused_to_nobody(directory.path(), &path);
+        } else {
+            is_refused(&path);
         }
-        let refused = options().open(&path).unwrap_err();
-        assert!(matches!(refused, OpenError::Path { .. }), "{mode:o}: {refused}");
+    }
+}
+
+fn is_refused(path: &Path) {
+    let refused = options().open(path).unwrap_err();
+    assert!(matches!(refused, OpenError::Path { .. }), "{refused}");
+}
+
+/// The administrator may write everything, so somebody who may not tries, in a process of their own.
+#[cfg(unix)]
+fn is_refused_to_nobody(directory: &Path, path: &Path) {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65_534;
+    let program = directory.join("opening");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    for reachable in [directory, &program] {
+        fs::set_permissions(reachable, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    let said = std::process::Command::new(&program)
+        .args(["--exact", "the_process_of_somebody_who_may_not", "--ignored"])
+        .env("WHIZBANG_CHILD", path)
+        .current_dir(directory)
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+#[ignore = "another test starts it, in a process of its own"]
+fn the_process_of_somebody_who_may_not() {
+    if let Ok(path) = std::env::var("WHIZBANG_CHILD") {
+        is_refused(Path::new(&path));
     }
 }
 
@@ -188,9 +225,38 @@ fn settings_that_cannot_be_used_are_refused_before_there_is_a_file() {
     let path = directory.path().join("a.db");
     let refused = SqliteOptions { service: Service { partitions: 0, ..service() }, ..options() };
     assert!(matches!(refused.open(&path), Err(OpenError::Service(ServiceError::Partitions(0)))));
-    let refused = SqliteOptions { page_bytes: 1_000, ..options() };
-    assert!(matches!(refused.open(&path), Err(OpenError::Options(_))));
-    assert!(!path.exists());
+    let ttl = service().time_to_live;
+    for (options, text) in [
+        (
+            SqliteOptions { page_bytes: 1_000, ..options() },
+            "page_bytes = 1000: it must be a power of two from 512 to 65536",
+        ),
+        (SqliteOptions { page_bytes: 0, ..options() }, "page_bytes = 0"),
+        (SqliteOptions { cache_bytes: 0, ..options() }, "cache_bytes = 0: it must be at least 65536"),
+        (
+            SqliteOptions { checkpoint_bytes: 0, ..options() },
+            "checkpoint_bytes = 0: it must be at least page_bytes",
+        ),
+        (
+            SqliteOptions { busy_timeout: Some(ttl), ..options() },
+            "busy_timeout = 20s: it must be shorter than the service's time_to_live",
+        ),
+        (SqliteOptions { busy_timeout: Some(Duration::MAX), ..options() }, "busy_timeout = "),
+    ] {
+        let refused = options.open(&path).unwrap_err();
+        assert!(matches!(refused, OpenError::Options { .. }), "{refused:?}");
+        assert!(refused.to_string().starts_with(text), "{refused}");
+        assert!(!path.exists());
+    }
+    let shortest = SqliteOptions {
+        service: Service { time_to_live: Duration::from_millis(100), ..service() },
+        busy_timeout: Some(Duration::ZERO),
+        cache_bytes: 65_536,
+        checkpoint_bytes: 8_192,
+        mmap_bytes: u64::MAX,
+        ..options()
+    };
+    drop(shortest.open(&path).unwrap());
 }
 
 #[test]
@@ -200,7 +266,7 @@ fn a_held_file_is_busy_after_the_configured_wait() {
     drop(options().open(&path).unwrap());
     let holder = Connection::open(&path).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let short = SqliteOptions { busy_timeout: Duration::from_millis(50), ..options() };
+    let short = SqliteOptions { busy_timeout: Some(Duration::from_millis(50)), ..options() };
     let refused = short.open(&path).unwrap_err();
     assert!(matches!(refused, OpenError::Busy(_)), "{refused}");
 }

@@ -369,16 +369,23 @@ impl Told {
 
     /// Compares what was said with the effects that are there.
     pub fn check(&self, last: &Worker) -> Report {
-        let mut report = Report { answered: self.answered.len() as u64, ..Report::default() };
-        let open: BTreeSet<u128> = self.open.iter().flatten().copied().collect();
-        let mut seen = BTreeSet::new();
-        for stream in 0..STREAMS {
+        let effects = (0..STREAMS).map(|stream| {
             let mut page = Page::default();
             block_on(last.store.reader().history(effects_of(stream), Version(0), usize::MAX, &mut page))
                 .expect("the file can be read");
+            page.iter().map(|effect| effect.id.bits().get() & !EFFECT).collect()
+        });
+        self.compare(&effects.collect::<Vec<Vec<u128>>>())
+    }
+
+    /// Compares what was said with the commands whose effects are there, of each stream in the stream's order.
+    pub fn compare(&self, effects: &[Vec<u128>]) -> Report {
+        let mut report = Report { answered: self.answered.len() as u64, ..Report::default() };
+        let open: BTreeSet<u128> = self.open.iter().flatten().copied().collect();
+        let mut seen = BTreeSet::new();
+        for stream in effects {
             let mut before: BTreeMap<u128, u128> = BTreeMap::new();
-            for effect in page.iter() {
-                let command = effect.id.bits().get() & !EFFECT;
+            for &command in stream {
                 report.effects += 1;
                 if !seen.insert(command) {
                     report.doubled.push(command);
