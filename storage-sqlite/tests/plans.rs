@@ -18,6 +18,8 @@ const ROWS: i64 = 1_000_000;
 const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("schema_version", "SCAN whizbang_schema", "a table of one row"),
     ("count_tables", "SCAN sqlite_schema", "the schema, when a database is opened"),
+    ("add_departed", "SCAN s", "a row for each instance, each subscription and each 32 partitions"),
+    ("instances", "SCAN s", "a row for each instance, each subscription and each 32 partitions"),
     ("count_projections", "SCAN whizbang_projection", "counts all of them, for people"),
     ("groups", "SCAN whizbang_work_group", "a handful of groups"),
     ("named_subscriptions", "SCAN g", "a handful of groups"),
