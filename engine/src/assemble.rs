@@ -30,6 +30,8 @@ pub(crate) struct Assembled<'a> {
     pub(crate) notices: &'a [Settlement],
     /// Positions in `settled`.
     pub(crate) positions: u64,
+    /// Messages that are to be handed out by being appended.
+    pub(crate) hand_outs: usize,
 }
 
 /// Who sent a unit.
@@ -141,6 +143,7 @@ pub(crate) fn assemble<'a>(
         unsendable: unsendable.into_bump_slice(),
         notices: notices.into_bump_slice(),
         positions,
+        hand_outs: hand_out_max - room.left,
     }
 }
 

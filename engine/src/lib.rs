@@ -118,6 +118,7 @@ mod conflicts;
 mod flows;
 mod handover;
 mod ranges;
+mod room;
 
 mod operate;
 mod reader;

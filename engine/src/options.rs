@@ -27,11 +27,12 @@ pub struct Options {
     /// cannot use all cores for handlers that compute; more cost a little memory each.
     pub workers: usize,
 
-    /// Handlers that may wait (for a reply, a timer) at the same time in one worker. Default 1,024. Too small: streams
+    /// Handlers that may wait (for a reply, a timer) at the same time in one worker before it begins with more streams; a stream
+    /// that has begun goes on with its next message. Default 1,024. Too small: streams
     /// queue up behind slow calls. Too large: that many calls hit whatever the handlers talk to.
     pub handlers_max: usize,
 
-    /// Messages that may be handed out and not settled at the same time. Default 32,768. Too small: workers run dry
+    /// Messages that may be handed out and not settled at the same time, one for each subscription that has it. Default 32,768. Too small: workers run dry
     /// while an exchange is under way. Too large: memory, and more to repeat after a crash.
     pub in_flight_max: usize,
 

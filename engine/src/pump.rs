@@ -34,6 +34,7 @@ use crate::host;
 use crate::intake::{Header, PlainSink};
 use crate::operate::Order;
 use crate::options::Options;
+use crate::room;
 use crate::settle::{Scope, Settlement};
 use crate::shared::Shared;
 
@@ -179,6 +180,8 @@ impl<S: WorkStore> Pump<S> {
 
         let arena = self.arenas.take();
         let plan = self.agenda.plan(now, may_hand_out);
+        let asks_due = plan.due && !leave;
+        let flows = self.flows.subscriptions().len().max(1);
         let parts = assemble(
             &arena,
             &intake,
@@ -188,7 +191,8 @@ impl<S: WorkStore> Pump<S> {
                 conflicts: &mut self.conflicts,
                 incarnation: self.incarnation,
                 partitions: self.shared.partitions,
-                hand_out_max: room.messages,
+                hand_out_max: room::hand_out_max(room.messages, flows, asks_due || reads)
+                    .min(self.options.batch_messages_max),
             },
         );
         let releases_go = plan.heartbeat || self.hand_over.is_due(now);
@@ -215,7 +219,11 @@ impl<S: WorkStore> Pump<S> {
         let numbered = self.operations.iter().filter_map(|order| order.what.with_numbers(subscriptions));
         let operations: &[Operation<'_>] = arena.alloc_slice_fill_iter(numbered.collect::<Vec<_>>());
         let mut read = bumpalo::collections::Vec::new_in(&arena);
-        self.flows.reads(room, now, |one: Read| read.push(one));
+        let rest = room.messages - parts.hand_outs * flows;
+        let (to_due, to_reads) = room::share(rest, asks_due, reads, self.exchange.from().number);
+        let limit =
+            |messages: usize| Limit { messages: messages.min(self.options.batch_messages_max), ..room };
+        self.flows.reads(limit(to_reads), now, |one: Read| read.push(one));
         let batch = WorkBatch {
             from: self.exchange.from(),
             membership,
@@ -224,7 +232,7 @@ impl<S: WorkStore> Pump<S> {
             appends: parts.appends,
             arrivals: plan.arrivals,
             operations,
-            due: (plan.due && !leave).then_some(room),
+            due: asks_due.then_some(limit(to_due)),
             reads: if leave { &[] } else { &read },
             housekeeping: plan.housekeeping,
         };
@@ -334,13 +342,11 @@ impl<S: WorkStore> Pump<S> {
 
     /// What may be handed out on top of what workers hold already.
     fn room(&mut self) -> Limit {
-        let in_flight = self.flows.in_flight();
+        let counts = !host::is_planted("hands-out-without-end");
+        let in_flight = if counts { self.flows.in_flight() } else { 0 };
         let bytes = self.options.in_flight_bytes_max.saturating_sub(self.handouts.bytes());
         let messages = if bytes == 0 { 0 } else { self.options.in_flight_max.saturating_sub(in_flight) };
-        Limit {
-            messages: messages.min(self.options.batch_messages_max),
-            bytes: bytes.min(self.options.batch_bytes_max),
-        }
+        Limit { messages, bytes: bytes.min(self.options.batch_bytes_max) }
     }
 
     /// Takes in what was handled without a result; as long as there is nothing else, that waits a little for company.

@@ -146,6 +146,8 @@ async fn storage_that_fails_loses_and_repeats_nothing() {
         let faults = store.faults();
         faults.stop();
         let (engine, _) = engine_on(store).await;
+        // However few exchanges it takes, one of them fails.
+        faults.next(Fault::AnswerLost);
         faults.draw(seed, odds);
         add(&engine, 7, 1, 301).await;
         until("all counted", async || sum_of(&engine, 7).await == 300).await;

@@ -28,6 +28,8 @@
 //! | one handler of a stream at a time, except by who was taken for dead and does not know | `app` |
 //! | an attempt is counted for a failure, a cancellation or a death, and once | `journal` |
 //! | nothing scheduled is handled before its time, by the store's clock | `app` |
+//! | what is read and settled is read and settled by the partition's owner, under its epoch | `watch` |
+//! | what an engine has in flight, and what its workers hold for it, stays within its options, after every single poll | `script` |
 //! | a subscription that halts at a dead event passes it only when it is requeued or discarded | `app` |
 //!
 //! | when it is over | |
@@ -156,7 +158,8 @@ async fn one_run(seed: u64, setting: Setting) -> Report {
         clock,
         seed,
     );
-    match scheduler.run(run.script(), STEPS_MAX).await {
+    let auditor = run.clone();
+    match scheduler.run(run.script(), STEPS_MAX, || auditor.look_at_memory()).await {
         Ok(()) => {}
         Err(Stuck::Steps(steps)) => journal.violation(format!("no end after {steps} steps")),
         Err(Stuck::Panicked { task, text }) => journal.violation(format!("a {task} panicked: {text}")),

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use whizbang_storage::{
-    Abilities, Answer, AppendAnswer, Hint, InstanceId, LaneState, OnDead, Page, ReadAnswer, Service,
-    SettledAnswer, StoreError, StoreReader, StreamId, UnitAnswer, Version, WorkBatch, WorkStore,
+    Abilities, Answer, AppendAnswer, Epoch, Hint, InstanceId, LaneState, OnDead, Owned, Page, Partition,
+    ReadAnswer, Service, SettledAnswer, StoreError, StoreReader, StreamId, UnitAnswer, Version, WorkBatch,
+    WorkStore,
 };
 use whizbang_storage_conformance::{OwnedBatch, OwnedMembership, OwnedOperation, OwnedSettle};
 
@@ -60,6 +61,7 @@ defects! {
     "replays-beside-what-runs-on": "a requeued message runs beside a later one of its stream that runs long",
     "reads-on-at-the-head": "after a read the flow goes on at the head, not where the read ended",
     "spins-at-a-full-window": "a read that found nothing is repeated at once",
+    "hands-out-without-end": "what is in flight is not counted before more is asked for",
     // These it had, until the simulation found them.
     "lets-emits-overtake-a-retry": "what is emitted beside a retry of its lane is handed out before it",
     "repeats-what-was-detached": "a message that was detached and has ended runs twice after a set-back",
@@ -85,6 +87,9 @@ defects! {
     "store-discards-what-is-requeued": "a dead letter that is requeued is discarded",
     "store-schedules-by-the-callers-clock": "a schedule is an instant of its sender's clock",
     "store-evicts-by-the-callers-clock": "who is silent is decided by the clock of whoever calls",
+    "store-ignores-epochs": "what is said under an epoch that is over counts under the newer one",
+    "store-keeps-its-epochs": "who gets a partition after another is told the other's epoch",
+    "store-tells-two-owners": "who asks is told that it also owns a partition of another",
     "store-drops-due-work": "the last message of the due work is marked as handed out and not given",
 }
 
@@ -96,6 +101,8 @@ pub(crate) struct Wrong<S> {
     random: fastrand::Rng,
     /// Of each instance: its last number that was answered, and the number under which that went on.
     numbers: BTreeMap<InstanceId, (u64, u64)>,
+    /// What the store has said of who owns what under which epoch.
+    epochs: BTreeMap<Partition, Epoch>,
 }
 
 impl<S> Wrong<S> {
@@ -103,7 +110,7 @@ impl<S> Wrong<S> {
         let defect = planted.map_or("", |defect| defect.name);
         let defect = if defect.starts_with("store-") { defect } else { "" };
         let random = fastrand::Rng::with_seed(seed);
-        Self { inner, clock, defect, random, numbers: BTreeMap::new() }
+        Self { inner, clock, defect, random, numbers: BTreeMap::new(), epochs: BTreeMap::new() }
     }
 }
 
@@ -157,6 +164,14 @@ impl<S: WorkStore> Wrong<S> {
                     }
                     unit.expects = kept;
                 }
+            }
+            "store-ignores-epochs" => {
+                let epochs = &self.epochs;
+                let newest = |partition, epoch: &mut Epoch| {
+                    *epoch = epochs.get(&partition).copied().unwrap_or(*epoch);
+                };
+                batch.settled.iter_mut().for_each(|of| newest(of.partition, &mut of.epoch));
+                batch.reads.iter_mut().for_each(|of| newest(of.partition, &mut of.epoch));
             }
             "store-skips-the-dead" => {
                 if let Some(OwnedMembership::Join { subscriptions, .. }) = &mut batch.membership {
@@ -227,6 +242,19 @@ impl<S: WorkStore> Wrong<S> {
                     membership.give_back = 0;
                 }
             }
+            "store-keeps-its-epochs" => {
+                if let Some(membership) = &mut answer.membership {
+                    membership.owned.iter_mut().for_each(|owned| owned.epoch = Epoch(1));
+                }
+            }
+            "store-tells-two-owners" => {
+                if let Some(membership) = &mut answer.membership
+                    && let Some(own) = membership.owned.first().cloned()
+                    && own.partition.0 > 0
+                {
+                    membership.owned.insert(0, Owned { partition: Partition(0), epoch: Epoch(1), ..own });
+                }
+            }
             "store-drops-due-work" if !answer.due.is_empty() => answer.due.end -= 1,
             _ => {}
         }
@@ -268,6 +296,9 @@ impl<S: WorkStore> WorkStore for Wrong<S> {
         self.ask(&mut asked).await;
         let done = asked.send_to(&mut self.inner, answer).await;
         if done.is_ok() {
+            if let Some(membership) = &answer.membership {
+                self.epochs = membership.owned.iter().map(|owned| (owned.partition, owned.epoch)).collect();
+            }
             self.numbers.insert(batch.from.instance, (number, as_number));
             self.answer(batch, is_repeat, answer);
         }

@@ -143,13 +143,15 @@ impl Scheduler {
         })))
     }
 
-    /// Polls `main` and everything that is spawned until `main` is done; the other tasks are dropped then.
+    /// Polls `main` and everything that is spawned until `main` is done; the other tasks are dropped then. After every poll
+    /// `look` may look at what is there.
     ///
     /// To be called within a paused tokio runtime: its clock is the run's.
     pub(crate) async fn run(
         &self,
         main: impl Future<Output = ()> + 'static,
         steps_max: u64,
+        mut look: impl FnMut(),
     ) -> Result<(), Stuck> {
         let process = self.process();
         let main = self.spawn(process, "script", main);
@@ -167,6 +169,7 @@ impl Scheduler {
                     return Poll::Ready(Err(Stuck::Steps(steps)));
                 }
                 if self.step() {
+                    look();
                     continue;
                 }
                 // Nothing can run: the clock may move on, to a timer or to the end of a hold.

@@ -1,6 +1,6 @@
 //! The store as one process reaches it: over a network that is slow, loses answers and repeats itself.
 //!
-//! From the engine inwards: latency, [`Faulty`], a planted defect of the store, the [`Watch`], the store itself.
+//! From the engine inwards: latency, [`Faulty`], the [`Watch`], a planted defect of the store, the store itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::watch::Watch;
 
 /// A store handle of one process.
 pub(crate) struct Station {
-    inner: Faulty<Wrong<Watched>>,
+    inner: Faulty<Watched>,
     network: Network,
     hints: bool,
 }
@@ -91,12 +91,13 @@ impl Station {
         // Every other process is ahead of its neighbours, by less than what is a silence of all.
         let ahead = (process % 2) as i64 * shape.service.time_to_live.as_micros() as i64 * 9 / 20;
         let inner = Faulty::seeded(
-            Wrong::new(
-                Watched { inner: store, process, watch, clock: clock.clone(), ahead },
+            Watched {
+                inner: Wrong::new(store, clock.clone(), seed, shape.planted),
+                process,
+                watch,
                 clock,
-                seed,
-                shape.planted,
-            ),
+                ahead,
+            },
             seed,
             shape.odds,
         );
@@ -140,7 +141,7 @@ impl WorkStore for Station {
 
 /// The store, with somebody who looks at every answer.
 pub(crate) struct Watched {
-    inner: MemoryStore,
+    inner: Wrong<MemoryStore>,
     process: usize,
     watch: Watch,
     clock: RunClock,

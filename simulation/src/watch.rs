@@ -7,7 +7,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use whizbang::InstanceId;
-use whizbang_storage::{Answer, Epoch, Membership, Partition, StoreError, WorkBatch};
+use whizbang_storage::{
+    Answer, Epoch, Membership, Partition, Read, ReadAnswer, Settled, SettledAnswer, StoreError, WorkBatch,
+};
 
 use crate::journal::Journal;
 
@@ -37,6 +39,14 @@ struct Instance {
     number: u64,
     is_dead: bool,
     has_left: bool,
+}
+
+impl Seen {
+    /// Whether an instance was told that it owns a partition under this epoch, and has not given it back.
+    fn is_owner(&self, partition: Partition, epoch: Epoch, instance: InstanceId) -> bool {
+        self.owners.get(&partition) == Some(&(epoch, instance))
+            && !self.given_back.contains(&(partition, instance))
+    }
 }
 
 impl Watch {
@@ -80,6 +90,16 @@ impl Watch {
         }
         let now = Instant::now();
         let number = batch.from.number;
+        let is_repeat = seen.instances.get(&from).is_some_and(|instance| instance.number >= number);
+        let settled = batch.settled.iter().zip(&answer.settled);
+        for (range, _) in settled.filter(|(_, answered)| **answered == SettledAnswer::Applied && !is_repeat) {
+            let Settled { partition, epoch, .. } = *range;
+            if !seen.is_owner(partition, epoch, from) {
+                self.journal.violation(format!(
+                    "process {process} settled something in partition {partition} under {epoch:?}, which it does not own"
+                ));
+            }
+        }
         let new = Instance { process, heard_of: now, number, is_dead: false, has_left: false };
         let instance = seen.instances.entry(from).or_insert(new);
         if instance.number < number {
@@ -87,8 +107,13 @@ impl Watch {
             (instance.number, instance.heard_of) = (number, now);
         }
         match &batch.membership {
+            // What was given back before may have come back since.
+            _ if is_repeat => {}
             Some(Membership::Release(releases)) => {
-                seen.given_back.extend(releases.iter().map(|release| (release.partition, from)));
+                let own =
+                    releases.iter().filter(|of| seen.owners.get(&of.partition) == Some(&(of.epoch, from)));
+                let own: Vec<_> = own.map(|release| (release.partition, from)).collect();
+                seen.given_back.extend(own);
             }
             Some(Membership::Leave { .. }) => {
                 let owned = seen.owners.iter().filter(|(_, owner)| owner.1 == from);
@@ -110,9 +135,19 @@ impl Watch {
                 )),
                 Some((_, owner)) => {
                     let was_given_back = seen.given_back.remove(&(partition, owner));
+                    seen.given_back.remove(&(partition, from));
                     dead.extend((!was_given_back && owner != from).then_some(owner));
                 }
                 None => {}
+            }
+        }
+        let reads = batch.reads.iter().zip(&answer.reads);
+        for (read, _) in reads.filter(|(_, got)| matches!(got, ReadAnswer::Messages { .. }) && !is_repeat) {
+            let Read { partition, epoch, .. } = *read;
+            if !seen.is_owner(partition, epoch, from) {
+                self.journal.violation(format!(
+                    "process {process} read partition {partition} under {epoch:?}, which it does not own"
+                ));
             }
         }
         drop(seen);

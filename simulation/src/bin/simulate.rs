@@ -54,6 +54,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if arguments.seed.is_none() && (arguments.seeds == 0 || arguments.seconds == Some(0)) {
+        eprintln!("--seeds 0 and --seconds 0 would run nothing, which looks like a good run");
+        return ExitCode::from(2);
+    }
     let setting = Setting {
         scale: Scale {
             messages_max: arguments.messages,
@@ -79,7 +83,7 @@ fn many(arguments: &Arguments, setting: Setting) -> ExitCode {
     let began = Instant::now();
     let limit = arguments.seconds.map(Duration::from_secs);
     let (mut runs, mut failed, mut steps, mut stored, mut deaths) = (0_u64, 0_u64, 0, 0, 0);
-    for seed in arguments.from..arguments.from + arguments.seeds {
+    for seed in arguments.from..arguments.from.saturating_add(arguments.seeds) {
         if limit.is_some_and(|limit| began.elapsed() >= limit) {
             break;
         }
@@ -109,7 +113,7 @@ fn look_for_defects(arguments: &Arguments, setting: Setting) -> ExitCode {
     let mut missed = 0;
     for &defect in DEFECTS {
         let setting = Setting { planted: Some(defect), ..setting };
-        let seeds = arguments.from..arguments.from + arguments.seeds;
+        let seeds = arguments.from..arguments.from.saturating_add(arguments.seeds);
         let found = seeds.map(|seed| simulate(seed, setting)).find(|report| !report.violations.is_empty());
         match found {
             Some(report) => println!("{:32} seed {:5}  {}", defect.name, report.seed, report.violations[0]),

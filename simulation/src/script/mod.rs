@@ -212,6 +212,29 @@ impl Run {
         }
     }
 
+    /// What an engine has in memory stays within what its options allow.
+    pub(crate) fn look_at_memory(&self) {
+        let options = &self.shape.options;
+        for (place, process) in self.processes.borrow().iter().enumerate() {
+            let Some(engine) = &process.engine else { continue };
+            let in_flight = engine.health().in_flight;
+            // A message in flight is its lane's, runs beside it, or is a unit without an answer; work of a type that only this
+            // engine knows comes on top. What follows in a lane that has
+            // begun does not wait for room.
+            let (held_max, waiting_max) =
+                (8 * options.in_flight_max, options.handlers_max + options.in_flight_max);
+            let holds = process.gauges.read();
+            let is_bounded = in_flight <= options.in_flight_max
+                && holds.iter().all(|of| of.lanes <= held_max && of.waiting <= waiting_max);
+            if !is_bounded && !self.journal.has_violations() {
+                self.journal.violation(format!(
+                    "process {place} has {in_flight} messages in flight of {}; its workers hold {holds:?}",
+                    options.in_flight_max
+                ));
+            }
+        }
+    }
+
     fn is_calm(&self) -> bool {
         self.journal.with(|notes| notes.is_calm)
     }
