@@ -87,7 +87,6 @@ defects! {
     "store-discards-what-is-requeued": "a dead letter that is requeued is discarded",
     "store-schedules-by-the-callers-clock": "a schedule is an instant of its sender's clock",
     "store-evicts-by-the-callers-clock": "who is silent is decided by the clock of whoever calls",
-    "store-ignores-epochs": "what is said under an epoch that is over counts under the newer one",
     "store-keeps-its-epochs": "who gets a partition after another is told the other's epoch",
     "store-tells-two-owners": "who asks is told that it also owns a partition of another",
     "store-drops-due-work": "the last message of the due work is marked as handed out and not given",
@@ -101,8 +100,6 @@ pub(crate) struct Wrong<S> {
     random: fastrand::Rng,
     /// Of each instance: its last number that was answered, and the number under which that went on.
     numbers: BTreeMap<InstanceId, (u64, u64)>,
-    /// What the store has said of who owns what under which epoch.
-    epochs: BTreeMap<Partition, Epoch>,
 }
 
 impl<S> Wrong<S> {
@@ -110,7 +107,7 @@ impl<S> Wrong<S> {
         let defect = planted.map_or("", |defect| defect.name);
         let defect = if defect.starts_with("store-") { defect } else { "" };
         let random = fastrand::Rng::with_seed(seed);
-        Self { inner, clock, defect, random, numbers: BTreeMap::new(), epochs: BTreeMap::new() }
+        Self { inner, clock, defect, random, numbers: BTreeMap::new() }
     }
 }
 
@@ -164,14 +161,6 @@ impl<S: WorkStore> Wrong<S> {
                     }
                     unit.expects = kept;
                 }
-            }
-            "store-ignores-epochs" => {
-                let epochs = &self.epochs;
-                let newest = |partition, epoch: &mut Epoch| {
-                    *epoch = epochs.get(&partition).copied().unwrap_or(*epoch);
-                };
-                batch.settled.iter_mut().for_each(|of| newest(of.partition, &mut of.epoch));
-                batch.reads.iter_mut().for_each(|of| newest(of.partition, &mut of.epoch));
             }
             "store-skips-the-dead" => {
                 if let Some(OwnedMembership::Join { subscriptions, .. }) = &mut batch.membership {
@@ -296,9 +285,6 @@ impl<S: WorkStore> WorkStore for Wrong<S> {
         self.ask(&mut asked).await;
         let done = asked.send_to(&mut self.inner, answer).await;
         if done.is_ok() {
-            if let Some(membership) = &answer.membership {
-                self.epochs = membership.owned.iter().map(|owned| (owned.partition, owned.epoch)).collect();
-            }
             self.numbers.insert(batch.from.instance, (number, as_number));
             self.answer(batch, is_repeat, answer);
         }
