@@ -41,8 +41,9 @@ impl Plan {
     }
 }
 
-/// Arrivals moved by one batch.
-const ARRIVALS_MAX: usize = 4_096;
+/// Arrivals moved by one batch. More than a batch itself can bring: what it sends to streams for which something waits is an
+/// arrival, too, and what is not moved with the batch is written twice.
+const ARRIVALS_MAX: usize = 16_384;
 /// Settled positions that make removing rows worth a statement.
 const WORTH_REMOVING: u64 = 1_024;
 /// Rows removed by one batch beyond those it has just settled.

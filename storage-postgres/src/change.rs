@@ -106,13 +106,13 @@ impl<'s> Change<'s> {
 
 /// The statement: each function takes what the one before has answered, so they are called in this order. `exchange` are the
 /// numbers of the exchange's own arguments, of which the first are the service, the instance, the number, the digest, the
-/// version, the time, two durations, and the lock's time-out.
+/// version, the time, three durations, and the lock's time-out.
 pub(crate) fn text(exchange: usize) -> String {
     let mine = |n: usize| format!("${}", exchange + n);
     let all = |range: core::ops::RangeInclusive<usize>| range.map(mine).collect::<Vec<_>>().join(", ");
     let rest: Vec<String> = (6..=exchange).map(|n| format!("${n}")).collect();
     format!(
-        "SELECT e.*, p.is_put FROM {{schema}}.lock_members($1, $5, $9, $2, {}, $6) l (version)
+        "SELECT e.*, p.is_put FROM {{schema}}.lock_members($1, $5, $10, $2, {}, $6) l (version)
 CROSS JOIN LATERAL {{schema}}.exchange($1, $2, $3, $4, l.version, {}) e
 CROSS JOIN LATERAL {{schema}}.put_members(e.outcome, $1, $2, $6, {}, {}, {}) p (is_put)",
         all(1..=5),

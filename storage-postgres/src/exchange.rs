@@ -16,6 +16,7 @@ use whizbang_storage::{
 };
 
 use crate::due::Picked;
+use crate::housekeeping::Reach;
 use crate::state::{Arrival, Desk, ParkedRow, Shared, State, index_of};
 use crate::tail::Entry;
 use crate::tail::Tail;
@@ -318,7 +319,7 @@ impl<'b> Exchange<'_, 'b> {
             self.answer.reads.push(answer);
         }
         self.hand_out_picked();
-        self.housekeeping(batch.housekeeping.unwrap_or(0));
+        self.housekeeping(batch.housekeeping.unwrap_or(0), Reach::of(batch));
     }
 
     /// Notes the sender's sign of life and its batch's number; registers it and its subscriptions if it joins.

@@ -1,34 +1,63 @@
 //! Removing what nobody needs any more, in bounded steps.
 
-use whizbang_storage::{Partition, Position, Timestamp};
+use whizbang_storage::{Partition, Position, Timestamp, WorkBatch};
 
 use crate::exchange::{Exchange, Need};
 
+/// Where a batch clears up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Everywhere.
+    All,
+    /// Where the sender writes: what it remembers of that is true, and what others have settled there only ever becomes more.
+    Own,
+}
+
+impl Reach {
+    pub(crate) fn of(batch: &WorkBatch<'_>) -> Self {
+        if batch.units.len() + batch.appends.len() >= LARGE { Self::Own } else { Self::All }
+    }
+}
+
+/// So many messages are a large batch.
+const LARGE: usize = 128;
+
 impl Exchange<'_, '_> {
-    /// Removes at most `rows_max` messages, events and keys.
-    pub(crate) fn housekeeping(&mut self, rows_max: usize) {
+    /// Removes at most `rows_max` messages, events and keys: of all partitions, or of those that the sender writes if the batch is
+    /// a large one. To look what others have done takes reading everything again, and each of them sends large batches of its
+    /// own, or small ones.
+    pub(crate) fn housekeeping(&mut self, rows_max: usize, reach: Reach) {
         if rows_max == 0 {
             return;
         }
         let others = self.state.shared.living().any(|(id, _)| id != self.sender);
-        if others && !self.facts.is_fresh {
+        if others && reach == Reach::All && !self.facts.is_fresh {
             // Others have settled and trimmed meanwhile.
             self.need(Need::Fresh);
             return;
         }
+        let clears_up =
+            |exchange: &Self, partition| !others || exchange.facts.has_all || exchange.writes(partition);
         let all: Vec<usize> = (0..self.state.shared.subscriptions.len()).collect();
         self.bury_unroutable(&all);
         if let Some(retention) = self.service.event_retention.filter(|_| self.facts.old_events.is_none()) {
             let retention = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
             let until = Timestamp::from_micros(self.now.micros().saturating_sub(retention));
             let settled = (0..self.service.partitions)
-                .map(|partition| self.settled_by_all(Partition(partition)))
+                .map(Partition)
+                .map(|partition| match clears_up(self, partition) {
+                    true => self.settled_by_all(partition),
+                    false => Position::START,
+                })
                 .collect();
             self.need(Need::OldEvents { until, settled, max: rows_max });
             return;
         }
         let mut left = rows_max;
         for partition in (0..self.service.partitions).map(Partition) {
+            if !clears_up(self, partition) {
+                continue;
+            }
             let settled = self.settled_by_all(partition);
             self.trim_messages(partition, settled, &mut left);
             self.trim_events(partition, &mut left);

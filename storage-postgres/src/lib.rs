@@ -46,8 +46,9 @@
 //!
 //! # Connections
 //! One per store for batches and notifications, because an instance's batches come one after the other; up to
-//! [`readers_max`](PostgresOptions::readers_max) for the reading side, made when there is a question. Nothing relies on a session: it works
-//! through a transaction pooler, without notifications.
+//! [`readers_max`](PostgresOptions::readers_max) for the reading side, made when there is a question. [`open`](PostgresOptions::open) and
+//! [`migrate`](PostgresOptions::migrate) make one of their own and give it back when they are done, so a start takes one more for a moment.
+//! Nothing relies on a session: it works through a transaction pooler, without notifications.
 #![forbid(unsafe_code)]
 
 mod alone;
@@ -59,6 +60,8 @@ mod due;
 mod enqueue;
 mod error;
 mod exchange;
+mod fence;
+mod glance;
 mod housekeeping;
 mod link;
 mod load;

@@ -162,7 +162,7 @@ pub(crate) async fn load_arrivals(
 }
 
 /// Adds arrivals that were loaded.
-fn put_arrivals(state: &mut State, sender: InstanceId, seen: String, come: Vec<Come>) {
+pub(crate) fn put_arrivals(state: &mut State, sender: InstanceId, seen: String, come: Vec<Come>) {
     state.seen = seen;
     for (id, partition, due, arrival) in come {
         // Drafts are for anybody.
@@ -257,25 +257,31 @@ pub(crate) struct Kept {
 }
 
 /// Takes over from what was remembered what cannot have changed: messages, and of partitions that the sender wrote all the
-/// time arrivals and where events lie.
+/// time arrivals, where events lie, and at which versions streams are.
 pub(crate) fn carry_over(state: &mut State, mut previous: State, sender: InstanceId) -> Kept {
     let writes = |state: &State, at: usize| state.shared.writer(Partition(at as u32)) == Some(sender);
+    // Somebody of an older group may have written there for a while: then there is more in the log.
+    let is_same: Vec<bool> = (0..state.parts.len())
+        .map(|at| {
+            let is_as_long = previous.parts.get(at).is_some_and(|old| old.head == state.parts[at].head);
+            is_as_long && writes(state, at) && writes(&previous, at)
+        })
+        .collect();
     let mut kept = Kept {
         arrivals: !previous.seen.is_empty()
-            && (0..state.parts.len()).all(|at| !writes(state, at) || writes(&previous, at)),
+            && (0..state.parts.len()).all(|at| !writes(state, at) || is_same[at]),
         events: BTreeSet::new(),
     };
-    for at in 0..state.parts.len() {
-        let (is_written, was_written) = (writes(state, at), writes(&previous, at));
-        let (Some(old), part) = (previous.parts.get_mut(at), &mut state.parts[at]) else {
-            continue;
-        };
-        if kept.arrivals && is_written {
+    let partitions = state.parts.len() as u32;
+    state.versions = core::mem::take(&mut previous.versions);
+    state.versions.retain(|stream, _| is_same[stream.partition(partitions).0 as usize]);
+    for (at, (part, old)) in state.parts.iter_mut().zip(&mut previous.parts).enumerate() {
+        if kept.arrivals && is_same[at] {
             part.arrivals = core::mem::take(&mut old.arrivals);
         }
         if old.head == part.head {
             part.tail = core::mem::take(&mut old.tail);
-            if is_written && was_written {
+            if is_same[at] {
                 part.events = old.events.split_off(&part.trimmed.next());
                 kept.events.insert(Partition(at as u32));
             }

@@ -8,24 +8,25 @@ use whizbang_storage::Service;
 use crate::{OpenError, PostgresOptions};
 
 /// The version that this crate's statements are written for.
-pub(crate) const VERSION: i32 = 3;
+pub(crate) const VERSION: i32 = 4;
 
 /// The tables' steps to each version, the first from nothing.
 const MIGRATIONS: [&str; VERSION as usize] = [
     include_str!("sql/schema/1_tables.sql"),
     include_str!("sql/schema/2_limits.sql"),
     include_str!("sql/schema/3_event_parts.sql"),
+    include_str!("sql/schema/4_lateness.sql"),
 ];
 
-/// The functions hold nothing, so there are only those of today: they replace whatever was there.
+/// The functions hold nothing, so there are only those of today: they replace those that were there, and nothing else.
 const FUNCTIONS: [&str; 7] = [
-    include_str!("sql/functions/drop.sql"),
     include_str!("sql/functions/exchange.sql"),
     include_str!("sql/functions/members.sql"),
     include_str!("sql/functions/recycle.sql"),
     include_str!("sql/functions/recycle_events.sql"),
     include_str!("sql/functions/enqueue_record.sql"),
     include_str!("sql/functions/enqueue.sql"),
+    include_str!("sql/functions/former.sql"),
 ];
 
 /// What an opened service knows of itself.

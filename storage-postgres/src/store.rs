@@ -13,6 +13,7 @@ use whizbang_storage::{
 };
 
 use crate::error::{Aftermath, Stop};
+use crate::fence::fence;
 use crate::link::Link;
 use crate::load::{Extent, carry_over, load, load_rest};
 use crate::schema::Agreed;
@@ -45,7 +46,11 @@ pub struct PostgresStore {
     memory: Option<Memory>,
     /// A batch was sent for this instance, and nobody knows what became of it.
     unsure: Option<InstanceId>,
+    /// The connection is in a transaction of several statements, unless that was ended.
+    transacts: bool,
     clock: Option<(Timestamp, Instant)>,
+    /// Something has come from other instances of late.
+    others_send: bool,
     /// The next exchange takes along that parts of the log may be emptied.
     recycles: bool,
     answers: Vec<(InstanceId, LastAnswer)>,
@@ -83,7 +88,9 @@ impl PostgresOptions {
             link: None,
             memory: None,
             unsure: None,
+            transacts: false,
             clock: None,
+            others_send: false,
             recycles: false,
             answers: Vec::new(),
             untold: None,
@@ -202,27 +209,13 @@ impl PostgresStore {
         if self.unsure != Some(sender) {
             return self.load_now(sender, extent, previous).await;
         }
-        // Whatever was sent before ends first: it holds the instance's row.
-        let statements = Arc::clone(&self.statements);
-        let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", self.patience().as_millis().max(1));
-        {
-            let client = &self.link()?.client;
-            client.batch_execute(&begin).await?;
-            let id = crate::wire::uuid(sender.to_bytes());
-            let key = [
-                (&statements.service as _, tokio_postgres::types::Type::INT4),
-                (&id as _, tokio_postgres::types::Type::UUID),
-            ];
-            if let Err(error) = client.query_typed(&statements.lock_instance, &key).await {
-                self.roll_back().await;
-                return Err(error.into());
-            }
+        let fenced = fence(&self.link()?.client, &self.statements, sender, self.patience()).await;
+        if let Err(stop) = fenced {
+            self.roll_back().await;
+            return Err(stop);
         }
-        let loaded = self.load_now(sender, extent, None).await;
-        self.roll_back().await;
-        let loaded = loaded?;
         self.unsure = None;
-        Ok(loaded)
+        self.load_now(sender, extent, None).await
     }
 
     async fn load_now(
@@ -243,6 +236,7 @@ impl PostgresStore {
 
     /// Ends a transaction that is not wanted; a connection that cannot is given up.
     async fn roll_back(&mut self) {
+        self.transacts = false;
         if let Some(link) = &self.link
             && link.client.batch_execute("ROLLBACK").await.is_err()
         {

@@ -31,8 +31,10 @@ pub(crate) struct Call<'c> {
     pub(crate) digest: u64,
     pub(crate) version: i64,
     pub(crate) now: Timestamp,
-    /// How far the clocks may differ; none: a test's clock, which is right.
+    /// How far `now` may be ahead of the server's clock; none: a test's clock, which is right.
     pub(crate) tolerance: Option<Duration>,
+    /// And how far behind it, because a large batch is on its way for a while.
+    pub(crate) lateness: Duration,
     /// Somebody who has been silent for so long is to be evicted, which is another way to carry out the batch.
     pub(crate) silence: Option<Duration>,
     pub(crate) lock_timeout: Duration,
@@ -100,7 +102,7 @@ pub(crate) fn change_text(schema: &str) -> String {
     crate::schema::sql(&crate::change::text(ARGUMENTS), schema)
 }
 
-const ARGUMENTS: usize = 67;
+const ARGUMENTS: usize = 68;
 
 /// A list that is not sent when it is empty.
 pub(crate) fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
@@ -109,6 +111,13 @@ pub(crate) fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
 
 pub(crate) fn uuid(bytes: [u8; 16]) -> Uuid {
     Uuid::from_bytes(bytes)
+}
+
+/// The partitions of whose arrivals an instance takes note, if there are any. Drafts may be for any partition.
+pub(crate) fn written(state: &State, instance: InstanceId) -> Option<Vec<i32>> {
+    let is_written = |partition: &u32| state.shared.writer(Partition(*partition)) == Some(instance);
+    let written = (0..state.parts.len() as u32).filter(is_written).map(|partition| partition as i32);
+    some(written.collect()).map(|written| [written, vec![DRAFT]].concat())
 }
 
 impl Call<'_> {
@@ -125,6 +134,7 @@ impl Call<'_> {
         let (instance, now) = (uuid(self.instance.to_bytes()), self.now.micros());
         let (number, digest) = (self.number as i64, self.digest as i64);
         let (tolerance, silence) = (self.tolerance.map(micros), self.silence.map(micros));
+        let lateness = self.tolerance.map(|_| micros(self.lateness));
         let lock_timeout = format!("{}ms", self.lock_timeout.as_millis().max(1));
 
         let keys = some(changes.keys.keys().copied().collect::<Vec<&[u8]>>());
@@ -148,13 +158,8 @@ impl Call<'_> {
             some(changes.assumed_revisions.keys().map(|(_, key)| *key).collect::<Vec<&[u8]>>());
         let compared_revisions = some(changes.assumed_revisions.values().map(|one| *one as i64).collect());
 
-        let written: Vec<i32> = (0..state.parts.len() as u32)
-            .filter(|partition| state.shared.writer(Partition(*partition)) == Some(self.instance))
-            .map(|partition| partition as i32)
-            .collect();
-        let seen = (!written.is_empty()).then_some(&state.seen[..]);
-        // Drafts may be for any partition.
-        let written = some(written).map(|written| [written, vec![DRAFT]].concat());
+        let written = written(state, self.instance);
+        let seen = written.as_ref().map(|_| &state.seen[..]);
         let lanes = changes.appended.iter().flat_map(|appended| appended.lane.to_bytes().into_iter().skip(8));
         // Of what is expected there must be nothing new, however often that is found out.
         let expected = changes.expected_here.iter().flat_map(|stream| stream.to_bytes().into_iter().skip(8));
@@ -235,6 +240,7 @@ impl Call<'_> {
             .add(&self.version, Type::INT8)
             .add(&now, Type::INT8)
             .add(&tolerance, Type::INT8)
+            .add(&lateness, Type::INT8)
             .add(&silence, Type::INT8)
             .add(&lock_timeout, Type::TEXT)
             .add(&keys, Type::BYTEA_ARRAY)

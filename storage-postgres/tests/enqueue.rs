@@ -399,7 +399,12 @@ async fn a_database_of_version_1_is_brought_up_to_date_with_everything_in_it() {
     sql.batch_execute(&old.replace("SCHEMA old;", &format!("SCHEMA {schema};"))).await.unwrap();
     let options = PostgresOptions {
         schema: schema.clone(),
-        service: Service { partitions: 4, ..Service::named("server") },
+        service: Service {
+            partitions: 4,
+            // As the program of that time had it by itself.
+            time_to_live: Duration::from_secs(10),
+            ..Service::named("server")
+        },
         ..PostgresOptions::from_url(&Cluster::shared().url()).unwrap()
     };
     let refused = options.clone().open().await.map(drop).unwrap_err();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fixture::{connect, schema_name};
+use tokio_postgres::Client;
 use whizbang_postgres_cluster::{Cluster, Proxy};
 use whizbang_storage::*;
 use whizbang_storage_conformance::{Member, sender, subscription};
@@ -51,6 +52,28 @@ impl Group {
     /// Round trips since a number of them.
     fn turns_since(&self, before: u64) -> u64 {
         self.proxy.traffic().turns - before
+    }
+}
+
+/// Waits until a connection of this name, other than one of them, waits for a lock, and says which.
+async fn waiting(watcher: &Client, name: &str, but: i32) -> i32 {
+    let text = "SELECT pid FROM pg_stat_activity
+        WHERE application_name = $1 AND wait_event_type = 'Lock' AND pid <> $2";
+    loop {
+        if let Some(row) = watcher.query_opt(text, &[&name, &but]).await.unwrap() {
+            return row.get(0);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Cancels what a connection does, and waits for the end of its transaction.
+async fn cancel(watcher: &Client, connection: i32) {
+    let began = "SELECT coalesce(max(xact_start)::text, '') FROM pg_stat_activity WHERE pid = $1";
+    let before: String = watcher.query_one(began, &[&connection]).await.unwrap().get(0);
+    watcher.query("SELECT pg_cancel_backend($1)", &[&connection]).await.unwrap();
+    while watcher.query_one(began, &[&connection]).await.unwrap().get::<_, String>(0) == before {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -112,4 +135,39 @@ async fn nobody_waits_for_an_exchange_of_another_to_join_release_or_leave() {
     assert_eq!(owned(&c.heartbeat().await), [0, 1]);
     open.rollback().await.unwrap();
     drop(b);
+}
+
+#[tokio::test]
+async fn a_join_that_waits_on_a_lost_connection_is_not_said_to_have_come_to_nothing() {
+    let group = Group::new().await;
+    // So that the service is known.
+    let a = group.joined(1).await;
+    let (mut mine, watcher) = (connect().await, connect().await);
+    let open = mine.transaction().await.unwrap();
+    let schema = &group.options.schema;
+    open.query(&format!("SELECT FROM {schema}.service FOR NO KEY UPDATE"), &[]).await.unwrap();
+
+    let mut options = group.options.clone();
+    options.server.application_name(schema);
+    let mut b = Member::new(options.open().await.unwrap(), sender(2));
+    let subscriptions = [subscription("all")];
+    let join = Membership::Join(Join { group: Some("group"), subscriptions: &subscriptions, types: &[] });
+    let batch = WorkBatch { membership: Some(join), ..b.batch() };
+    let joining = async { b.send(batch).await.map(drop) };
+    let directing = async {
+        let first = waiting(&watcher, schema, 0).await;
+        group.proxy.cut_all();
+        // It tries again, and somebody cancels that: what was sent first still waits.
+        let second = waiting(&watcher, schema, first).await;
+        cancel(&watcher, second).await;
+        open.rollback().await.unwrap();
+    };
+    let joined = tokio::select! {
+        (joined, ()) = async { tokio::join!(joining, directing) } => joined,
+        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it does not try again"),
+    };
+    joined.expect("it has joined");
+    let there = format!("SELECT count(*) FROM {schema}.instance WHERE gone_at IS NULL");
+    assert_eq!(watcher.query_one(&there, &[]).await.unwrap().get::<_, i64>(0), 2);
+    drop(a);
 }

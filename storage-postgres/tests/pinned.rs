@@ -1,6 +1,9 @@
 //! A transaction that somebody leaves open pins an old snapshot: nothing that dies meanwhile can be vacuumed. The work goes on
 //! as before.
 //!
+//! Two servers do the same work at the same time, and only one of them has such a transaction: whatever else the machine does
+//! slows both down.
+//!
 //! ```text
 //! WHIZBANG_PINNED_SECONDS=180 cargo test --release -p whizbang-storage-postgres --test pinned -- --nocapture
 //! ```
@@ -27,6 +30,7 @@ struct Stretch {
 }
 
 struct Load {
+    cluster: Cluster,
     member: Member<PostgresStore>,
     sql: Client,
     next: u64,
@@ -34,6 +38,18 @@ struct Load {
 }
 
 impl Load {
+    /// On a server of its own.
+    async fn start() -> Self {
+        let cluster = Cluster::start(Options::default()).unwrap();
+        let url = cluster.url();
+        let service = Service { partitions: 1, ..Service::named("pinned") };
+        let options = PostgresOptions { service, ..PostgresOptions::from_url(&url).unwrap() };
+        options.migrate().await.unwrap();
+        let mut member = Member::new(options.open().await.unwrap(), sender(1));
+        member.join(Some("group"), &[subscription("all")], &[]).await;
+        Self { sql: connect(&url).await, cluster, member, next: 1, unsettled: None }
+    }
+
     /// Appends, reads, settles and trims as fast as it goes.
     async fn run(&mut self, lasting: Duration) -> Stretch {
         let (began, pages) = (Instant::now(), self.pages().await);
@@ -89,44 +105,59 @@ async fn an_old_snapshot_does_not_slow_the_work_down() {
     let seconds =
         std::env::var("WHIZBANG_PINNED_SECONDS").map_or(SECONDS, |text| text.parse().expect("seconds"));
     let quarter = Duration::from_secs_f64(seconds / 4.0);
-    let cluster = Cluster::start(Options::default()).unwrap();
-    let url = cluster.url();
-    let service = Service { partitions: 1, ..Service::named("pinned") };
-    let options = PostgresOptions { service, ..PostgresOptions::from_url(&url).unwrap() };
-    options.migrate().await.unwrap();
-    let mut member = Member::new(options.open().await.unwrap(), sender(1));
-    member.join(Some("group"), &[subscription("all")], &[]).await;
-    let mut load = Load { member, sql: connect(&url).await, next: 1, unsettled: None };
-    load.run(Duration::from_secs(1)).await;
+    let (mut pinned, mut free) = (Load::start().await, Load::start().await);
+    both(&mut pinned, &mut free, Duration::from_secs(1)).await;
 
-    let before = load.run(quarter).await;
-    let mut mine = connect(&url).await;
+    let before = both(&mut pinned, &mut free, quarter).await;
+    let mut mine = connect(&pinned.cluster.url()).await;
     let open = mine.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead);
     let open = open.start().await.unwrap();
     // With a snapshot, and a number of its own.
     open.query_one("SELECT whizbang.enqueue('pinned', 'test.command', '')", &[]).await.unwrap();
-    let dead_before = load.dead_rows().await;
-    let early = load.run(quarter).await;
-    let middle = load.run(quarter * 2).await;
-    let late = load.run(quarter).await;
-    let dead = load.dead_rows().await - dead_before;
-    let exchanges = quarter.as_secs_f64() * (early.per_second + 2.0 * middle.per_second + late.per_second);
+    let dead_before = pinned.dead_rows().await;
+    let early = both(&mut pinned, &mut free, quarter).await;
+    let middle = both(&mut pinned, &mut free, quarter * 2).await;
+    let late = both(&mut pinned, &mut free, quarter).await;
+    let dead = pinned.dead_rows().await - dead_before;
+    let quarters = early.pinned.per_second + 2.0 * middle.pinned.per_second + late.pinned.per_second;
+    let exchanges = quarter.as_secs_f64() * quarters;
     open.commit().await.unwrap();
-    let after = load.run(quarter).await;
+    let after = both(&mut pinned, &mut free, quarter).await;
 
-    let without = (before.per_second + after.per_second) / 2.0;
-    let pages = (before.pages_each + after.pages_each) / 2.0;
     println!("before {before:?}\nopen   {early:?}\n       {middle:?}\n       {late:?}\nafter  {after:?}");
+    let (kept, pages) = (late.ratio() / before.ratio(), late.pinned.pages_each / late.free.pages_each);
     println!(
-        "open for {seconds} s: at its end {:.0} % of the throughput without, {:.0} % of the pages each; {:.2} dead rows an exchange",
-        100.0 * late.per_second / without,
-        100.0 * late.pages_each / pages,
+        "open for {:.0} s: at its end {:.0} and {:.0} exchanges a second with and without, {:.0} % of what it was before, \
+         {:.0} % of the pages each, {:.2} dead rows an exchange",
+        4.0 * quarter.as_secs_f64(),
+        late.pinned.per_second,
+        late.free.per_second,
+        100.0 * kept,
+        100.0 * pages,
         dead as f64 / exchanges,
     );
     // One row an exchange, its own, and what a fold of 64 of them replaces.
     assert!((dead as f64) < 1.5 * exchanges + 1_000.0, "{dead} dead rows of {exchanges:.0} exchanges");
-    assert!(late.pages_each < 2.0 * pages + 20.0, "an exchange looks at more and more");
-    // 80 % is the goal, and only printed: others may be at work, and it came out between 65 and 116 %. A design that updates rows in
-    // place fell to 4 %.
-    assert!(late.per_second > 0.05 * without, "{} of {without} exchanges a second are left", late.per_second);
+    assert!(late.pinned.pages_each < 2.0 * late.free.pages_each + 20.0, "an exchange looks at more and more");
+    // In seconds a checkpoint of one of the servers decides. A design that updates rows in place fell to 4 %.
+    let least = if seconds >= 60.0 { 0.8 } else { 0.4 };
+    assert!(kept >= least, "{:.0} % of the throughput are left", 100.0 * kept);
+}
+
+/// What two servers did at the same time.
+#[derive(Debug, Clone, Copy)]
+struct Both {
+    pinned: Stretch,
+    free: Stretch,
+}
+
+impl Both {
+    fn ratio(&self) -> f64 {
+        self.pinned.per_second / self.free.per_second
+    }
+}
+
+async fn both(pinned: &mut Load, free: &mut Load, lasting: Duration) -> Both {
+    let (pinned, free) = tokio::join!(pinned.run(lasting), free.run(lasting));
+    Both { pinned, free }
 }

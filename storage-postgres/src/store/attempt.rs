@@ -1,7 +1,7 @@
 //! Carrying a batch out: decided on what is remembered, sent, and decided again on what turned out to be otherwise.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use whizbang_storage::turn::Turn;
 use whizbang_storage::{Answer, InstanceId, Membership, StoreError, Timestamp, WorkBatch};
@@ -11,7 +11,9 @@ use crate::alone;
 use crate::change::{Change, Sent};
 use crate::error::Stop;
 use crate::exchange::{Changes, Decided, Desktop, Facts, Need, Way, undo};
-use crate::load::{Extent, load_arrivals, look_up};
+use crate::glance::{glance, is_worth_it};
+use crate::housekeeping::Reach;
+use crate::load::{Extent, load_arrivals, look_up, put_arrivals};
 use crate::state::State;
 use crate::wire::{Call, Outcome, Reply};
 
@@ -23,10 +25,8 @@ const FOLD_AFTER: u32 = 64;
 const SEGMENT_BYTES: i64 = 32 << 20;
 /// So many streams' versions are kept at a time before a part with old events is emptied.
 const STREAMS_KEPT: i32 = 1_000;
-/// How far the clock of the server may be from where it is expected.
+/// How far the clock of the server may be behind what is taken for it here.
 const CLOCKS_MAY_DIFFER: Duration = Duration::from_millis(250);
-/// And how many times that where a batch takes so long from here to there, which is half the time to live at most.
-const SLOWNESS_MAX: u32 = 4;
 
 impl PostgresStore {
     /// Carries a batch out; what is remembered afterwards.
@@ -40,16 +40,19 @@ impl PostgresStore {
         let sender = batch.from.instance;
         // Whoever joins under a new id does not ask what became of the old one's batch.
         self.unsure = self.unsure.filter(|of| *of == sender);
+        if core::mem::take(&mut self.transacts) {
+            // Its caller did not wait for the end of a transaction: nothing of this batch may become a part of it.
+            (self.link, self.unsure) = (None, Some(sender));
+        }
         // Another server may have taken over: what is remembered is not what is committed there.
         let memory = if self.connect().await? { None } else { memory };
         // Whoever joins may find that others are gone; whoever clears up does so for all.
         let joins = matches!(batch.membership, Some(Membership::Join(_)));
-        let concerns_all = joins || batch.housekeeping.is_some();
-        let mut extent = if concerns_all { Extent::All } else { Extent::Mine };
+        let clears_up = batch.housekeeping.is_some() && Reach::of(batch) == Reach::All;
+        let mut extent = if joins || clears_up { Extent::All } else { Extent::Mine };
         let mut facts = Facts::default();
         // Whether what is remembered is of this very call.
         let mut is_new = false;
-        let mut slowness = 1;
         let mut memory = match memory.filter(|memory| memory.sender == sender && self.unsure.is_none()) {
             Some(memory) => memory,
             None => {
@@ -59,6 +62,17 @@ impl PostgresStore {
         };
         for _ in 0..ROUNDS_MAX {
             (facts.is_fresh, facts.has_all) = (is_new, is_new && extent == Extent::All);
+            if self.others_send && !facts.has_arrivals && is_worth_it(batch, &memory.state) {
+                let client = &self.link()?.client;
+                let glance = glance(client, &self.statements, &mut memory.state, sender).await?;
+                self.clock = Some((glance.clock, Instant::now()));
+                (self.others_send, facts.has_arrivals) = (glance.has_come, true);
+                if glance.is_changed {
+                    memory = self.load(sender, extent, Some(memory)).await?;
+                    (facts.has_heads, is_new) = (false, true);
+                    continue;
+                }
+            }
             let turn = match self.turn(batch, digest, &memory) {
                 Ok(turn @ (Turn::Join | Turn::Next)) => turn,
                 _ if !is_new => {
@@ -109,7 +123,6 @@ impl PostgresStore {
                 awaits_arrivals: !facts.has_arrivals,
                 ..self.call(batch, digest, &memory.state, &changes, now, answer.removed)
             };
-            let call = Call { tolerance: call.tolerance.map(|tolerance| tolerance * slowness), ..call };
             let reply = self.send(&call, batch, &mut memory.state, &changes, answer).await?;
             self.note_clock(&reply);
             if reply.outcome != Outcome::Written {
@@ -131,12 +144,12 @@ impl PostgresStore {
                     (facts.has_heads, is_new) = (false, true);
                 }
                 Outcome::ClocksDiffer => {
+                    // The clock is set now.
                     undo(&mut memory.state, *changes);
-                    // The clock is set now; if that was not it, this machine is slow.
-                    slowness = (slowness * 2).min(SLOWNESS_MAX);
                 }
                 Outcome::ArrivalsCame => {
                     undo(&mut memory.state, *changes);
+                    self.others_send = true;
                     take_arrivals(&mut memory.state, reply, sender);
                     // All that had come when the batch was sent is known. What comes from here on comes beside it.
                     facts.has_arrivals = true;
@@ -188,6 +201,7 @@ impl PostgresStore {
         let statements = Arc::clone(&self.statements);
         // Not in this transaction.
         self.recycles = false;
+        self.transacts = true;
         {
             let client = &self.link()?.client;
             alone::begin(client, &statements, self.patience()).await?;
@@ -238,6 +252,7 @@ impl PostgresStore {
             return Ok(None);
         }
         self.link()?.client.batch_execute("COMMIT").await?;
+        self.transacts = false;
         self.written(batch, call, reply, memory, *changes, answer).await.map(Some)
     }
 
@@ -270,6 +285,7 @@ impl PostgresStore {
             now,
             // Whoever joins has just asked for the time.
             tolerance: compares.then(|| CLOCKS_MAY_DIFFER.min(service.time_to_live / 8)),
+            lateness: service.time_to_live / 2,
             silence: None,
             lock_timeout: self.patience(),
             moves: batch.arrivals.is_some_and(|max| max > 0),
@@ -354,10 +370,13 @@ impl PostgresStore {
             all.into_iter().any(is_gained)
         });
         state.shared.version += i64::from(before.is_some());
+        // As the server has noted it: when the batch was there.
+        let at =
+            reply.clock.filter(|clock| call.tolerance.is_some() && *clock > call.now).unwrap_or(call.now);
         if let Some(me) = state.shared.instances.get_mut(&sender) {
-            (me.known.last, me.known.digest, me.last_seen) = (call.number, call.digest, call.now);
+            (me.known.last, me.known.digest, me.last_seen) = (call.number, call.digest, at);
         }
-        state.shared.last_commit = Some(call.now);
+        state.shared.last_commit = Some(at);
         if call.folds {
             state.unfolded.clear();
             state.exchanges = 0;
@@ -366,6 +385,7 @@ impl PostgresStore {
             state.exchanges += 1;
         }
         self.recycles |= call.folds;
+        self.others_send |= !reply.come.is_empty();
         crate::exchange::settle_down(state, changes, &reply.arrived, sender);
         take_arrivals(state, reply, sender);
         self.tell_membership(batch, state, call.now, answer);
@@ -387,13 +407,7 @@ impl PostgresStore {
 
 /// Adds arrivals that have come to those that are known.
 fn take_arrivals(state: &mut State, reply: Reply, sender: InstanceId) {
-    let Reply { seen, come, .. } = reply;
-    for (id, partition, due, arrival) in come {
-        if state.shared.writer(partition) == Some(sender) && (partition.0 as usize) < state.parts.len() {
-            state.part_mut(partition).arrivals.add(id, due, arrival);
-        }
-    }
-    if let Some(seen) = seen {
-        state.seen = seen;
+    if let Reply { seen: Some(seen), come, .. } = reply {
+        put_arrivals(state, sender, seen, come);
     }
 }

@@ -34,7 +34,7 @@ pub(crate) async fn everything_handled(reader: &AnyReader, patience: Duration) -
         if begun.elapsed() > patience {
             return Err(format!("{waiting} messages still wait: {statistics:?}").into());
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

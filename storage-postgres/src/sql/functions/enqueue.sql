@@ -9,7 +9,7 @@
 --
 -- A stream is named by a key, as `StreamId::from_key` does, or by its id. Whatever cannot be stored is refused with SQLSTATE
 -- 22023, which aborts the transaction as any failed statement does, and has written nothing.
-CREATE FUNCTION {schema}.enqueue(
+CREATE OR REPLACE FUNCTION {schema}.enqueue(
     service text, type_name text, payload bytea,
     stream_key text DEFAULT NULL, stream uuid DEFAULT NULL,
     kind text DEFAULT 'command', type_version integer DEFAULT 1, content_type text DEFAULT 'json',

@@ -3,7 +3,7 @@
 -- `record` is the message as this crate encodes it, and `partition` is computed by it as well; -1: `record` is a draft, and
 -- whoever takes the message in finds the partition. Answers nothing when the message arrives, or who had the key first; then
 -- nothing was written.
-CREATE FUNCTION {schema}.enqueue_record(
+CREATE OR REPLACE FUNCTION {schema}.enqueue_record(
     p_service integer, p_partition integer, p_due_in bigint, p_now bigint, p_lane uuid, p_record bytea,
     p_key bytea, p_message uuid, p_body bigint,
     OUT first uuid, OUT first_body bigint

@@ -4,9 +4,9 @@
 --
 -- outcome: 0 written, 1 the service has changed or the instance is gone, 2 another number is next, 3 the clocks differ,
 -- 4 somebody is silent, 5 arrivals came, 6 something else is not as assumed.
-CREATE FUNCTION {schema}.exchange(
+CREATE OR REPLACE FUNCTION {schema}.exchange(
     p_service integer, p_instance uuid, p_number bigint, p_digest bigint, p_version bigint,
-    p_now bigint, p_tolerance bigint, p_silence bigint, p_lock_timeout text,
+    p_now bigint, p_tolerance bigint, p_lateness bigint, p_silence bigint, p_lock_timeout text,
     p_keys bytea[], p_key_firsts uuid[], p_key_bodies bigint[],
     p_streams uuid[], p_versions bigint[],
     p_compared_perspectives text[], p_compared_keys bytea[], p_compared_revisions bigint[],
@@ -46,6 +46,7 @@ DECLARE
     v_part smallint;
     v_last bigint;
     v_differs boolean := false;
+    v_at bigint;
 BEGIN
     -- For this transaction only, so that nobody else who is given the connection by a pooler has it.
     PERFORM set_config('lock_timeout', p_lock_timeout, true);
@@ -75,10 +76,12 @@ BEGIN
         RETURN;
     ELSIF v_version <> p_version THEN
         RETURN;
-    ELSIF abs(clock - p_now) > p_tolerance THEN
+    ELSIF p_now - clock > p_tolerance OR clock - p_now > p_lateness THEN
         outcome := 3;
         RETURN;
     END IF;
+    -- A large batch has been on its way for a while; it is a sign of life of now.
+    v_at := CASE WHEN p_tolerance IS NULL THEN p_now ELSE greatest(clock, p_now) END;
     IF p_silence IS NOT NULL AND EXISTS (
         SELECT FROM {schema}.instance i
         WHERE i.service = p_service AND i.gone_at IS NULL AND i.id <> p_instance
@@ -258,7 +261,7 @@ BEGIN
         ) SELECT removed + count(*) INTO removed FROM old;
     END IF;
     INSERT INTO {schema}.exchange (service, instance, number, digest, at, removed, places)
-        VALUES (p_service, p_instance, p_number, p_digest, p_now, removed, p_places);
+        VALUES (p_service, p_instance, p_number, p_digest, v_at, removed, p_places);
     IF p_base_partitions IS NOT NULL THEN
         INSERT INTO {schema}.place AS t (service, partition, what, value)
             SELECT p_service, b.partition, b.what, b.value
@@ -268,7 +271,7 @@ BEGIN
                 SET value = CASE WHEN t.what <= 1 THEN greatest(t.value, excluded.value) ELSE excluded.value END;
     END IF;
     IF p_folds THEN
-        UPDATE {schema}.instance i SET number = p_number, digest = p_digest, at = p_now, transaction = pg_current_xact_id()
+        UPDATE {schema}.instance i SET number = p_number, digest = p_digest, at = v_at, transaction = pg_current_xact_id()
             WHERE i.service = p_service AND i.id = p_instance;
         -- Those before were deleted by the fold before, and are not looked at again: an old snapshot may keep them.
         DELETE FROM {schema}.exchange e

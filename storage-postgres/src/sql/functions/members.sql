@@ -4,7 +4,7 @@
 
 -- Answers the version that the exchange is to find, which none has if something is not as it was decided on. Locks the service
 -- first and then those that are evicted, who must not have done anything since. Who joins gets its row.
-CREATE FUNCTION {schema}.lock_members(
+CREATE OR REPLACE FUNCTION {schema}.lock_members(
     p_service integer, p_version bigint, p_lock_timeout text, p_instance uuid,
     p_gone uuid[], p_gone_numbers bigint[],
     p_start_token bigint, p_consumers integer, p_types bytea, p_now bigint
@@ -40,7 +40,7 @@ END
 $function$;
 
 -- Writes the change if the exchange was written; answers whether it was.
-CREATE FUNCTION {schema}.put_members(
+CREATE OR REPLACE FUNCTION {schema}.put_members(
     p_outcome integer, p_service integer, p_instance uuid, p_now bigint, p_long_ago bigint, p_joins boolean,
     p_truce bigint, p_groups integer, p_subscriptions integer,
     p_group_numbers integer[], p_group_names text[],

@@ -2,7 +2,7 @@
 -- one in which everything is settled is emptied whole, which leaves nothing for a vacuum, whoever still looks at an old snapshot.
 --
 -- Called now and then, by anybody. Never waits: a table that is in use is looked at again the next time.
-CREATE FUNCTION {schema}.recycle(p_bytes bigint, OUT emptied integer)
+CREATE OR REPLACE FUNCTION {schema}.recycle(p_bytes bigint, OUT emptied integer)
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = pg_catalog AS $function$
 DECLARE
     v_current smallint;
@@ -40,7 +40,7 @@ $function$;
 
 -- Whether there is a message in a segment that somebody has not settled. What is trimmed is known as of the last fold, which
 -- is never too far.
-CREATE FUNCTION {schema}.has_live(p_segment integer) RETURNS boolean
+CREATE OR REPLACE FUNCTION {schema}.has_live(p_segment integer) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = pg_catalog AS $function$
 BEGIN
     RETURN EXISTS (

@@ -3,7 +3,7 @@
 -- the newest version of each stream that has no newer event is kept: at most `p_streams` of them at a time.
 --
 -- Called now and then, by anybody; does nothing while somebody else does it. `more`: there are more streams to keep.
-CREATE FUNCTION {schema}.recycle_events(p_now bigint, p_streams integer, OUT emptied integer, OUT more boolean)
+CREATE OR REPLACE FUNCTION {schema}.recycle_events(p_now bigint, p_streams integer, OUT emptied integer, OUT more boolean)
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = pg_catalog AS $function$
 DECLARE
     c_first CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
