@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use whizbang_storage::{
-    Answer, Append, AppendAnswer, Condition, Handed, LaneState, Origin, ReadAnswer, SettledAnswer,
+    Answer, Append, AppendAnswer, Condition, Handed, LaneState, Origin, ReadAnswer, SettledAnswer, Unit,
     UnitAnswer, WorkBatch,
 };
 
@@ -95,11 +95,11 @@ impl Delivering<'_> {
             match source {
                 Source::Worker(head) => self.parked(head, answered, now),
                 Source::Producer(slot) => {
-                    let reply = refusal(answered).map_or_else(|| Ok(emits.to_vec()), Err);
+                    let reply = refusal(unit, answered).map_or_else(|| Ok(emits.to_vec()), Err);
                     self.shared.replies.answer(*slot, reply);
                 }
                 Source::Single(ticket) => {
-                    if let Some(why) = refusal(answered) {
+                    if let Some(why) = refusal(unit, answered) {
                         self.shared.replies.refuse(*ticket, why);
                     }
                 }
@@ -259,13 +259,21 @@ fn outcome(answered: &UnitAnswer) -> Outcome {
 }
 
 /// Why a producer's unit was not applied; `None` when it was.
-fn refusal(answered: &UnitAnswer) -> Option<Refused> {
+fn refusal(unit: &Unit<'_>, answered: &UnitAnswer) -> Option<Refused> {
     match answered {
         UnitAnswer::Applied { .. } => None,
         UnitAnswer::StreamConflict { stream, actual } => {
-            Some(Refused::StreamConflict { stream: *stream, actual: *actual })
+            let expected = unit.expects.iter().find(|of| of.stream == *stream && of.version != *actual);
+            let expected = expected.map_or_else(Default::default, |of| of.version);
+            Some(Refused::StreamConflict { stream: *stream, expected, actual: *actual })
         }
-        UnitAnswer::ProjectionConflict { .. } => Some(Refused::ProjectionConflict),
+        UnitAnswer::ProjectionConflict { index } => {
+            let of = unit.projections.get(*index);
+            Some(Refused::ProjectionConflict {
+                perspective: of.map_or_else(String::new, |of| of.perspective.to_owned()),
+                key: of.map_or_else(Vec::new, |of| of.key.to_vec()),
+            })
+        }
         UnitAnswer::Refused(why) => Some(Refused::ByStore(*why)),
         // A unit without a delivery belongs to no lane and fences nothing.
         UnitAnswer::Fenced | UnitAnswer::Skipped | UnitAnswer::AlreadySettled | UnitAnswer::Unknown => {

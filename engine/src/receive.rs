@@ -402,7 +402,7 @@ where
         if handed.attempt > options.attempts_max && !host::is_planted("begins-past-the-cap") {
             // The store counts on to the cap of the subscription's most patient receptor.
             let text = "the last attempt did not come to its end: it was cancelled, or its process died";
-            self.settle(work, How::Dead { reason: DeadReason::AttemptsExhausted }, text, None).await?;
+            self.settle(work, How::Exhausted, text, None).await?;
             return Ok(key);
         }
         if work.conflicts > CONFLICTS_MAX {

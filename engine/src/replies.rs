@@ -21,16 +21,23 @@ pub enum Refused {
     #[error("it could not be encoded: {0}")]
     Encoding(String),
     /// A stream was not at the version it was expected at.
-    #[error("stream {stream} is at version {actual}, which was not expected")]
+    #[error("stream {stream} was expected at version {expected}, and is at version {actual}")]
     StreamConflict {
         /// The stream.
         stream: StreamId,
+        /// Where it was expected.
+        expected: Version,
         /// Where it is.
         actual: Version,
     },
     /// A projection was changed by somebody else meanwhile.
-    #[error("a projection was changed by somebody else meanwhile")]
-    ProjectionConflict,
+    #[error("projection {perspective:?} of key \"{}\" was changed by somebody else meanwhile", key.escape_ascii())]
+    ProjectionConflict {
+        /// The perspective it belongs to.
+        perspective: String,
+        /// Its key.
+        key: Vec<u8>,
+    },
 }
 
 /// What a producer's unit was answered with: an entry per message in it, or why there is none.
@@ -153,8 +160,11 @@ mod tests {
         assert!(first_answer.try_recv().is_err());
         let (again, _answer) = replies.open();
         assert_eq!(again, second);
-        replies.answer(first, Err(Refused::ProjectionConflict));
-        assert_eq!(first_answer.try_recv().unwrap(), Err(Refused::ProjectionConflict));
+        let conflict = Refused::ProjectionConflict { perspective: "totals".to_owned(), key: b"a\0".to_vec() };
+        let text = r#"projection "totals" of key "a\x00" was changed by somebody else meanwhile"#;
+        assert_eq!(conflict.to_string(), text);
+        replies.answer(first, Err(conflict.clone()));
+        assert_eq!(first_answer.try_recv().unwrap(), Err(conflict));
         replies.answer(first, Ok(Vec::new()));
     }
 

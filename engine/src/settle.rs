@@ -62,6 +62,7 @@ pub(crate) enum How {
     Done,
     Retry { after: Duration },
     Dead { reason: DeadReason },
+    Exhausted,
     Detach,
     Defer,
     Release,
@@ -74,6 +75,7 @@ impl How {
             Self::Done => Settle::Done,
             Self::Retry { after } => Settle::Retry { after, error },
             Self::Dead { reason } => Settle::Dead { reason, error },
+            Self::Exhausted => Settle::Exhausted { error },
             Self::Detach => Settle::Detach,
             Self::Defer => Settle::Defer,
             Self::Release => Settle::Release,
@@ -83,7 +85,7 @@ impl How {
 
     /// Whether what follows in its lane has to wait for the store's word.
     pub(crate) fn parks(self) -> bool {
-        let is_dead = matches!(self, Self::Dead { .. });
+        let is_dead = matches!(self, Self::Dead { .. } | Self::Exhausted);
         self != Self::Done && !(is_dead && is_planted("runs-past-the-dead"))
     }
 
@@ -92,7 +94,7 @@ impl How {
         match self {
             Self::Done => "done",
             Self::Retry { .. } => "retry",
-            Self::Dead { .. } => "dead",
+            Self::Dead { .. } | Self::Exhausted => "dead",
             Self::Detach => "detach",
             Self::Defer => "defer",
             Self::Release => "release",

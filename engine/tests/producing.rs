@@ -230,12 +230,14 @@ async fn what_an_invoked_command_publishes_is_one_unit() {
         panic!("failed")
     };
     assert_eq!(failure.to_string(), "as asked");
-    let Err(InvokeError::Refused(Refused::StreamConflict { actual, .. })) =
-        engine.invoke(write(&["d"], Some(0))).await
-    else {
+    let Err(InvokeError::Refused(refused)) = engine.invoke(write(&["d"], Some(0))).await else {
         panic!("conflict")
     };
-    assert_eq!(actual, Version(2));
+    assert!(
+        matches!(refused, Refused::StreamConflict { expected: Version(0), actual: Version(2), .. }),
+        "{refused:?}"
+    );
+    assert!(refused.to_string().contains("was expected at version 0, and is at version 2"), "{refused}");
     let last = engine.publish(noted("e")).await.unwrap();
     last.handled().await.unwrap();
     assert_eq!(*seen.lock(), ["a", "b", "e"]);

@@ -38,6 +38,7 @@ whizbang_storage_conformance::conformance! {
     disk_full: no,
     schema: no,
     connection: no,
+    conflicts: no,
     notifications: yes,
     durable: yes,
 }

@@ -135,10 +135,9 @@ impl Verdict<'_> {
         let attempts_max = self.shape.offers[number].attempts_max();
         let failed_max = runs.failed + runs.cut_off() + runs.succeeded / 16;
         let is_due = match letter.reason {
-            DeadReason::Rejected => is_planned,
+            DeadReason::Rejected => is_planned && letter.attempts > 0,
             DeadReason::AttemptsExhausted => {
-                // The one it died with is not counted when its engine has said so.
-                letter.attempts + letter.crashes + 1 >= attempts_max && failed_max + deaths >= attempts_max
+                letter.attempts + letter.crashes >= attempts_max && failed_max + deaths >= attempts_max
             }
             _ => false,
         };

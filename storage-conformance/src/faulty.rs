@@ -23,7 +23,8 @@ pub enum Fault {
     AnswerLost,
     /// It goes through after so long (by tokio's clock).
     Delay(Duration),
-    /// The batch that was sent so many calls ago reaches the store once more, before this one: a network that repeats.
+    /// The batch that reached the store so many calls ago reaches it once more, before this one: a network that repeats. Nothing
+    /// happens when there was none, or when that is longer ago than is remembered (16 calls).
     RepeatOld(usize),
 }
 
@@ -142,17 +143,19 @@ impl Faults {
         self.with(|state| state.calls)
     }
 
-    /// Calls to which something happened.
+    /// Calls to which something happened: an answer that is an error anyway cannot be lost, and what never was cannot come again.
     pub fn happened(&self) -> u64 {
         self.with(|state| state.happened)
+    }
+
+    fn happens(&self) {
+        self.with(|state| state.happened += 1);
     }
 
     fn take(&self) -> Fault {
         self.with(|state| {
             state.calls += 1;
-            let fault = state.next.pop_front().unwrap_or_else(|| state.draw());
-            state.happened += u64::from(fault != Fault::None);
-            fault
+            state.next.pop_front().unwrap_or_else(|| state.draw())
         })
     }
 
@@ -195,21 +198,28 @@ impl<S: WorkStore> WorkStore for Faulty<S> {
         let fault = self.faults.take();
         match fault {
             Fault::Before => {
+                self.faults.happens();
                 answer.clear();
                 return Err(lost("the call never reached the store"));
             }
             Fault::NotApplied => {
+                self.faults.happens();
                 answer.clear();
                 return Err(NotApplied::Failed("injected fault: the store refuses the batch".into()).into());
             }
             Fault::Full => {
+                self.faults.happens();
                 answer.clear();
                 return Err(NotApplied::Full("injected fault: no room".into()).into());
             }
-            Fault::Delay(time) => tokio::time::sleep(time).await,
+            Fault::Delay(time) => {
+                self.faults.happens();
+                tokio::time::sleep(time).await;
+            }
             Fault::RepeatOld(ago) => {
                 let old = self.sent.len().checked_sub(ago).and_then(|index| self.sent.get(index));
                 if let Some(old) = old {
+                    self.faults.happens();
                     // Whatever the store says to it, nobody hears.
                     let _ = old.send_to(&mut self.inner, answer).await;
                 }
@@ -222,6 +232,7 @@ impl<S: WorkStore> WorkStore for Faulty<S> {
         self.sent.push_back(OwnedBatch::from(batch));
         let done = self.inner.process_work_batch(batch, answer).await;
         if fault == Fault::AnswerLost && done.is_ok() {
+            self.faults.happens();
             answer.clear();
             return Err(lost("the answer never reached the caller"));
         }

@@ -2,6 +2,8 @@
 
 use std::any::Any;
 use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
 
 use whizbang_storage::{Append, AppendAnswer, Partition, Position, Service, TestClock, WorkStore};
 
@@ -61,6 +63,12 @@ pub trait Fixture: Sized + 'static {
         missing("user_transactions", "enqueue")
     }
 
+    /// Ability `user_transactions`: enqueues the messages in a transaction of the user's own, and leaves it open.
+    async fn leave_open(&self, service: &Service, messages: &[Append<'_>]) -> OpenTransaction {
+        let _ = (service, messages);
+        missing("user_transactions", "leave_open")
+    }
+
     /// Ability `damage`: makes the stored row of a message unreadable.
     async fn damage(&self, service: &Service, partition: Partition, position: Position) {
         let _ = (service, partition, position);
@@ -94,6 +102,35 @@ pub trait Fixture: Sized + 'static {
     async fn cut_connections(&self) {
         missing("connection", "cut_connections")
     }
+
+    /// Ability `conflicts`: lets the database fail the next batch's transaction once with this, before it is committed.
+    async fn provoke(&self, conflict: Conflict) {
+        let _ = conflict;
+        missing("conflicts", "provoke")
+    }
+
+    /// Ability `conflicts`: whether what was provoked last has come to pass.
+    async fn was_provoked(&self) -> bool {
+        missing("conflicts", "was_provoked")
+    }
+}
+
+/// A user's transaction that has not ended yet.
+pub struct OpenTransaction {
+    /// Whether the backend has one writer at a time, so that everybody else's batches are answered
+    /// [`Busy`](whizbang_storage::NotApplied::Busy) until it ends.
+    pub is_the_only_writer: bool,
+    /// Commits it.
+    pub commit: Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+/// What a database reports when transactions get into each other's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflict {
+    /// They waited for each other.
+    Deadlock,
+    /// They cannot have happened one after the other.
+    Serialisation,
 }
 
 /// Why a store could not be opened.

@@ -9,13 +9,14 @@
 /// // tests/conformance.rs of a backend
 /// whizbang_storage_conformance::conformance! {
 ///     fixture: MyFixture,
-///     user_transactions: no, // `Fixture::enqueue`
+///     user_transactions: no, // `Fixture::enqueue`, `Fixture::leave_open`
 ///     damage: no,            // `Fixture::damage`
 ///     counts_writes: no,     // `Fixture::rows_written`
 ///     busy: no,              // `Fixture::hold`
 ///     disk_full: no,         // `Fixture::fill_disk`
 ///     schema: no,            // `Fixture::set_schema`
 ///     connection: no,        // `Fixture::cut_connections`
+///     conflicts: no,         // `Fixture::provoke`, `Fixture::was_provoked`
 ///     notifications: no,     // `WorkStore::on_hint` is called
 ///     durable: no,           // what was written outlives every process
 /// }
@@ -31,12 +32,13 @@ macro_rules! conformance {
         disk_full: $disk_full:ident,
         schema: $schema:ident,
         connection: $connection:ident,
+        conflicts: $conflicts:ident,
         notifications: $notifications:ident,
         durable: $durable:ident $(,)?
     ) => {
         $crate::__all_cases! {
             @tests $fixture [
-                $user_transactions $damage $counts_writes $busy $disk_full $schema $connection $notifications $durable
+                $user_transactions $damage $counts_writes $busy $disk_full $schema $connection $conflicts $notifications $durable
             ]
         }
     };
@@ -183,6 +185,7 @@ macro_rules! __all_cases {
             }
             enqueue {
                 user_transactions: s77_a_message_comes_with_the_users_commit
+                user_transactions: s78_an_open_transaction_delays_nobody
                 user_transactions: s79_messages_of_transactions_keep_their_order
                 user_transactions: s80_a_used_key_does_not_abort_the_transaction
                 user_transactions: what_a_user_has_enqueued_counts_for_who_expects_a_version
@@ -190,9 +193,11 @@ macro_rules! __all_cases {
             trouble {
                 busy: s81_a_busy_database_loses_nothing
                 connection: s82_a_cut_connection_loses_nothing
+                conflicts: s83_a_conflict_in_the_database_is_not_heard_of
                 disk_full: s84_a_full_disk_is_a_typed_error
                 schema: s85_another_schema_is_refused_at_start
                 core: s86_hostile_names_have_no_effect
+                core: numbers_at_their_ends_have_no_effect
                 core: s87_what_was_acknowledged_survives_a_kill
                 durable: s87_what_was_acknowledged_outlives_every_process
                 notifications: others_are_told_when_there_is_something_for_them
@@ -263,10 +268,13 @@ macro_rules! __one_case {
     (connection [$a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $is:ident $($rest:ident)*] $($case:tt)*) => {
         $crate::__test! { $is "not applicable: needs `connection`" $($case)* }
     };
-    (notifications [$a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $is:ident $($rest:ident)*] $($case:tt)*) => {
+    (conflicts [$a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $is:ident $($rest:ident)*] $($case:tt)*) => {
+        $crate::__test! { $is "not applicable: needs `conflicts`" $($case)* }
+    };
+    (notifications [$a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident $is:ident $($rest:ident)*] $($case:tt)*) => {
         $crate::__test! { $is "not applicable: needs `notifications`" $($case)* }
     };
-    (durable [$a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident $is:ident] $($case:tt)*) => {
+    (durable [$a:ident $b:ident $c:ident $d:ident $e:ident $f:ident $g:ident $h:ident $i:ident $is:ident] $($case:tt)*) => {
         $crate::__test! { $is "not applicable: needs `durable`" $($case)* }
     };
 }

@@ -97,6 +97,47 @@ fn faults_are_drawn_the_same_for_the_same_seed() {
     assert_ne!(play(7), play(8));
 }
 
+/// What reaches the store at each fault: the numbers of the batches, and whether they were answered.
+#[test]
+fn each_fault_does_to_the_store_what_it_says() {
+    internal::run(async {
+        let recorded = Recorded::new(store());
+        let calls = recorded.calls();
+        let mut member = Member::new(Faulty::new(recorded), sender(1));
+        let faults = member.store.faults();
+        let reached = || -> Vec<(u64, bool)> {
+            calls.take().iter().map(|call| (call.batch.from.number, call.outcome.is_ok())).collect()
+        };
+        faults.next(Fault::RepeatOld(1));
+        member.join(Some("group"), &[subscription("all")], &[]).await;
+        assert_eq!((reached(), faults.happened()), (vec![(1, true)], 0), "there was nothing to repeat");
+        faults.next(Fault::None);
+        member.heartbeat().await;
+        faults.next(Fault::Before);
+        let batch = member.batch();
+        assert!(member.send(batch).await.is_err());
+        assert_eq!((reached(), faults.happened()), (vec![(2, true)], 1));
+        faults.next(Fault::AnswerLost);
+        assert!(member.send(batch).await.is_err());
+        assert_eq!((reached(), faults.happened()), (vec![(3, true)], 2));
+        // The one before the last that reached it, and then the new one.
+        faults.next(Fault::RepeatOld(2));
+        member.from.number = 3;
+        member.ok(batch).await;
+        assert_eq!((reached(), faults.happened()), (vec![(2, false), (4, true)], 3));
+        // The last one is answered again.
+        faults.next(Fault::RepeatOld(1));
+        member.ok(batch).await;
+        assert_eq!((reached(), faults.happened()), (vec![(4, true), (5, true)], 4));
+        // An error cannot be lost.
+        faults.next(Fault::AnswerLost);
+        let wrong = whizbang_storage::Sender { number: 99, ..member.from };
+        let refused = member.send_as(wrong, batch).await.map(drop);
+        assert!(matches!(refused, Err(StoreError::OutOfSequence { .. })), "{refused:?}");
+        assert_eq!((reached(), faults.happened(), faults.calls()), (vec![(99, false)], 4, 7));
+    });
+}
+
 #[test]
 fn a_refused_batch_writes_nothing_and_leaves_its_number_free() {
     internal::run(async {

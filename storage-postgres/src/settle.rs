@@ -143,13 +143,15 @@ impl<'b> Exchange<'_, 'b> {
             self.remove_parked(index, partition, position);
             return;
         }
-        if let Settle::Retry { error, .. } | Settle::Dead { error, .. } = settle {
+        if let Settle::Retry { error, .. } | Settle::Dead { error, .. } | Settle::Exhausted { error } = settle
+        {
             self.changes.errors.insert((index, partition, position), limits.cut(error).into());
         }
         self.change_parked(index, partition, position, |row| match settle {
             Settle::Done => {}
             Settle::Retry { after, .. } => row.fail(now.after(after), now, attempts_max),
-            Settle::Dead { reason, .. } => row.die(reason, now),
+            Settle::Dead { reason, .. } => row.end_dead(reason, now),
+            Settle::Exhausted { .. } => row.die(DeadReason::AttemptsExhausted, now),
             Settle::Detach => {
                 if let State::Running { mode, .. } = &mut row.state {
                     *mode = Mode::Detached;

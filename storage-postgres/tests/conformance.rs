@@ -13,6 +13,7 @@ whizbang_storage_conformance::conformance! {
     disk_full: no,
     schema: yes,
     connection: yes,
+    conflicts: yes,
     notifications: yes,
     durable: yes,
 }

@@ -146,6 +146,12 @@ impl Parked {
         }
     }
 
+    /// Whoever had it says that it is a dead letter, after an attempt or before one was begun.
+    pub(crate) fn end_dead(&mut self, reason: DeadReason, at: Timestamp) {
+        self.attempts = self.attempts.saturating_add(u32::from(reason.ends_an_attempt()));
+        self.die(reason, at);
+    }
+
     pub(crate) fn die(&mut self, reason: DeadReason, at: Timestamp) {
         self.state = Standing::Dead { reason, at };
     }

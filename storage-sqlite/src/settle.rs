@@ -2,8 +2,8 @@
 
 use rusqlite::OptionalExtension;
 use whizbang_storage::{
-    Delivery, Epoch, Partition, Position, Projection, Settle, Settled, SettledAnswer, SubscriptionId, Unit,
-    UnitAnswer, refuse,
+    DeadReason, Delivery, Epoch, Partition, Position, Projection, Settle, Settled, SettledAnswer,
+    SubscriptionId, Unit, UnitAnswer, refuse,
 };
 
 use crate::error::Stop;
@@ -151,7 +151,11 @@ impl<'b> Exchange<'_, 'b> {
                 Some(limits.cut(error))
             }
             Settle::Dead { reason, error } => {
-                row.die(reason, now);
+                row.end_dead(reason, now);
+                Some(limits.cut(error))
+            }
+            Settle::Exhausted { error } => {
+                row.die(DeadReason::AttemptsExhausted, now);
                 Some(limits.cut(error))
             }
             Settle::Detach => {

@@ -14,6 +14,7 @@ mod file {
         disk_full: no,
         schema: yes,
         connection: no,
+        conflicts: no,
         notifications: yes,
         durable: yes,
     }
@@ -31,6 +32,7 @@ mod memory {
         disk_full: no,
         schema: yes,
         connection: no,
+        conflicts: no,
         notifications: no,
         durable: no,
     }

@@ -221,10 +221,15 @@ pub enum Settle<'a> {
         /// What went wrong; cut to `error_bytes_max`.
         error: &'a str,
     },
-    /// It is a dead letter at once.
+    /// It is a dead letter at once. An attempt is counted if one was begun ([`DeadReason::ends_an_attempt`]).
     Dead {
         /// Why.
         reason: DeadReason,
+        /// What went wrong; cut to `error_bytes_max`.
+        error: &'a str,
+    },
+    /// It was not begun, because it had all its attempts before: a dead letter (`AttemptsExhausted`), without another attempt.
+    Exhausted {
         /// What went wrong; cut to `error_bytes_max`.
         error: &'a str,
     },
@@ -256,6 +261,12 @@ pub enum DeadReason {
 }
 
 impl DeadReason {
+    /// Whether whoever settles a delivery as [`Settle::Dead`] for this reason had begun it: then the attempt counts. What could
+    /// not be decoded or read back was never begun.
+    pub const fn ends_an_attempt(self) -> bool {
+        matches!(self, Self::Rejected | Self::AttemptsExhausted)
+    }
+
     /// The reason that a stored number stands for.
     pub const fn from_number(number: u8) -> Option<Self> {
         Some(match number {

@@ -139,6 +139,10 @@ impl Digest {
             Settle::Defer => self.number(5),
             Settle::Unroutable => self.number(6),
             Settle::Release => self.number(7),
+            Settle::Exhausted { error } => {
+                self.number(8);
+                self.bytes(error.as_bytes());
+            }
         }
         self.number(unit.emits.len() as u64);
         unit.emits.iter().for_each(|emit| self.append(emit));

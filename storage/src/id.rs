@@ -228,9 +228,9 @@ impl Position {
     /// Before the first message.
     pub const START: Position = Position(0);
 
-    /// The position after this one.
+    /// The position after this one; the last that there can be has none, and stays.
     pub const fn next(self) -> Position {
-        Position(self.0 + 1)
+        Position(self.0.saturating_add(1))
     }
 }
 

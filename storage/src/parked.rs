@@ -163,6 +163,12 @@ impl<M> Row<M> {
         }
     }
 
+    /// Whoever had it says that it is a dead letter, after an attempt or before one was begun.
+    pub fn end_dead(&mut self, reason: DeadReason, now: Timestamp) {
+        self.attempts = self.attempts.saturating_add(u32::from(reason.ends_an_attempt()));
+        self.die(reason, now);
+    }
+
     /// It is a dead letter from now on.
     pub fn die(&mut self, reason: DeadReason, now: Timestamp) {
         self.state = State::Dead { reason, at: now };

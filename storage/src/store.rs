@@ -182,6 +182,9 @@ use crate::{
 ///   — `parked::a_suspect_that_runs_long_lets_the_next_one_come`, `parked::s61_suspects_keep_the_order_of_their_streams`, `parked::s62_the_one_that_kills_its_process_dies_and_no_other`, `parked::s62_a_killer_takes_no_innocent_of_another_partition_with_it`, `parked::s62_many_suspects_come_in_groups`
 /// - attempts or crashes at `attempts_max`: dead, `AttemptsExhausted`, in the batch that counts them.
 ///   — `parked::s59_at_the_cap_a_message_is_dead`, `parked::s62_the_one_that_kills_its_process_dies_and_no_other`
+/// - `Dead` **must** count an attempt when one was begun ([`DeadReason::ends_an_attempt`]), also beyond the cap that the store knows;
+///   with any other reason, and with `Exhausted`, which is dead as `AttemptsExhausted`, it must not.
+///   — `parked::s60_a_message_can_be_dead_at_once`
 /// - Unroutable work is handed by `due` to any instance of the group whose `types` know it, whoever owns the partition; after
 ///   `unroutable_after` it is dead (`Unroutable`), noticed by housekeeping and, for the
 ///   sender's group, by due. Answered `Unroutable` again, it keeps the time of its death.
@@ -369,7 +372,7 @@ pub struct DeadLetter {
     pub reason: DeadReason,
     /// The last error text.
     pub error: String,
-    /// Failed attempts.
+    /// Attempts that were begun and failed, the one it died with included; 0 if none was begun.
     pub attempts: u32,
     /// Deaths of its process.
     pub crashes: u32,

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use whizbang_storage::{AppendAnswer, Expected, SameBody, Unit, UnitAnswer, Version};
+use whizbang_storage::{
+    AppendAnswer, Expected, NotApplied, SameBody, SettledAnswer, StoreError, Unit, UnitAnswer, Version,
+    WorkBatch,
+};
 
 use crate::{Fixture, Message, TransactionEnd, World, applied, group, numbers, stored};
 
@@ -29,6 +32,43 @@ pub async fn s77_a_message_comes_with_the_users_commit<F: Fixture>() {
     let got = a.read(1, 0).await;
     assert_eq!((numbers(&got), &got[0].payload), (vec![1], &kept.payload));
     assert!(matches!(a.append(&[lost]).await[0], AppendAnswer::Stored { .. }), "its key was never used");
+}
+
+/// Scenario 78: A user's transaction left open for a minute delays nobody else's messages; where a database has one writer at a
+/// time, the others hear that it is busy, and nothing is lost.
+pub async fn s78_an_open_transaction_delays_nobody<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let mut a = world.joined().await;
+    let stream = world.stream_in(0, 1);
+    let service = world.service.clone();
+    let first = Message::command(1).of(stream);
+    let open = world.fixture.leave_open(&service, &[first.append()]).await;
+    if open.is_the_only_writer {
+        let message = Message::command(2).of(stream);
+        let appends = [message.append()];
+        let batch = WorkBatch { appends: &appends, ..a.batch() };
+        let refused = a.send(batch).await.map(drop);
+        assert!(matches!(refused, Err(StoreError::NotApplied(NotApplied::Busy(_)))), "{refused:?}");
+        (open.commit)().await;
+        // The same batch again: it waits behind what the user has sent before.
+        assert_eq!(a.ok(batch).await.appends, [AppendAnswer::Arrived]);
+        assert_eq!(a.move_arrivals().await, [(0, 2)]);
+        assert_eq!(numbers(&a.read(0, 0).await), [1, 2]);
+        return;
+    }
+    for number in 2..=21 {
+        let position = number - 1;
+        assert_eq!(stored(&a.append(&[Message::command(number).of(stream)]).await), [position]);
+        assert_eq!(a.move_arrivals().await, []);
+        assert_eq!(numbers(&a.read(0, position - 1).await), [number]);
+        assert_eq!(a.settle(0, position, position).await, SettledAnswer::Applied);
+        assert_eq!(a.heartbeat().await.alive, 1);
+        world.clock.advance(Duration::from_secs(3));
+    }
+    (open.commit)().await;
+    // It was enqueued before all others, and comes when it is there.
+    assert_eq!(a.move_arrivals().await, [(0, 21)]);
+    assert_eq!(numbers(&a.read(0, 20).await), [1]);
 }
 
 /// Scenario 79: Two messages in one transaction: in order. 80a. Two transactions to one stream, one after the other: in that order.

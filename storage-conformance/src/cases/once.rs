@@ -237,6 +237,9 @@ pub async fn s20d_after_a_definite_failure_the_number_is_free<F: Fixture>() {
 pub async fn an_old_batch_that_comes_again_writes_nothing<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = faulty(&mut world).await;
+    // So that there is something old from the beginning.
+    a.heartbeat().await;
+    a.heartbeat().await;
     for n in 1..=9 {
         let ago = (n as usize % 3) + 1;
         a.store.faults().next(Fault::RepeatOld(ago));

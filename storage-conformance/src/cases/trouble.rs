@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use whizbang_storage::{
-    AppendAnswer, DeadReason, NotApplied, Operation, OperationAnswer, Position, Sender, Settle, Statistics,
-    StoreError, StoreReader, Unit, Version, WorkBatch, WorkStore,
+    AppendAnswer, DeadReason, Delivery, Epoch, Expected, Limit, Membership, NotApplied, Operation,
+    OperationAnswer, ParkedKey, Partition, Position, Read, ReadAnswer, Release, Running, Sender, Settle,
+    Settled, SettledAnswer, Statistics, StoreError, StoreReader, SubscriptionId, Unit, Version, WorkBatch,
+    WorkStore,
 };
 
 use crate::{
-    Faulty, Fixture, Message, Odds, SchemaAge, World, applied, numbers, projection, stored, subscription,
+    Conflict, Faulty, Fixture, Message, Odds, SchemaAge, World, applied, numbers, projection, stored,
+    subscription,
 };
 
 /// Scenario 81: Another process holds the database: calls wait or say so, nothing is lost, nothing is there twice.
@@ -52,6 +55,20 @@ pub async fn s82_a_cut_connection_loses_nothing<F: Fixture>() {
         assert_eq!(stored(&a.answer.appends), [n]);
     }
     assert_eq!(numbers(&a.read(0, 0).await), [1, 2, 3, 4, 5]);
+}
+
+/// Scenario 83: The database reports a deadlock or a serialisation failure: the store tries again by itself, and nobody hears of it.
+pub async fn s83_a_conflict_in_the_database_is_not_heard_of<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let mut a = world.joined().await;
+    for (number, conflict) in (1..).zip([Conflict::Deadlock, Conflict::Serialisation]) {
+        world.fixture.provoke(conflict).await;
+        let message = Message::command(number).once(&[number as u8]);
+        assert_eq!(stored(&a.append(&[message]).await), [number]);
+        assert!(world.fixture.was_provoked().await, "{conflict:?} never came to pass");
+    }
+    assert_eq!(numbers(&a.read(0, 0).await), [1, 2]);
+    assert_eq!(a.statistics().await.dedup_keys, 2);
 }
 
 /// Scenario 84: Disk full: a typed error, existing data intact, works again when there is room.
@@ -151,6 +168,97 @@ pub async fn s86_hostile_names_have_no_effect<F: Fixture>() {
     assert!(matches!(refused, OperationAnswer::Refused(_)));
     let opened = world.member_of(whizbang_storage::Service::named(large)).await;
     assert!(opened.is_err(), "10 kB as a service's name");
+}
+
+/// Numbers at their ends, wherever a caller can put one: an answer like any other, and nothing is lost.
+pub async fn numbers_at_their_ends_have_no_effect<F: Fixture>() {
+    const END: u64 = u64::MAX;
+    let mut world = World::<F>::new(2).await;
+    let mut a = world.joined().await;
+    let stream = world.stream_in(0, 1);
+    a.append(&[Message::event(1, stream), Message::event(2, stream), Message::command(3).of(stream)]).await;
+    let unbounded = Limit { messages: usize::MAX, bytes: usize::MAX };
+    for after in [END, END - 1, 1 << 63, i64::MAX as u64, 1 << 40, 1 << 32] {
+        assert_eq!(a.reading(Read { limit: unbounded, ..a.reads(0, after) }).await.0, []);
+    }
+    let right = a.reads(0, 0);
+    for wrong in [
+        Read { epoch: Epoch(END), ..right },
+        Read { epoch: Epoch(1 << 63), ..right },
+        Read { partition: Partition(u32::MAX), ..right },
+        Read { subscription: SubscriptionId(u32::MAX), ..right },
+    ] {
+        let answer = a.try_read(wrong).await;
+        assert!(!matches!(answer, ReadAnswer::Messages { .. }), "{wrong:?}: {answer:?}");
+    }
+    let got = a.reading(Read { limit: unbounded, ..right }).await.0;
+    assert_eq!(numbers(&got), [1, 2, 3]);
+    let ranges = [
+        a.range(0, 0, END),
+        a.range(0, END, END),
+        a.range(0, 1 << 63, (1 << 63) + 1),
+        Settled { epoch: Epoch(END), ..a.range(0, 1, 1) },
+        Settled { partition: Partition(u32::MAX), ..a.range(0, 1, 1) },
+        Settled { subscription: SubscriptionId(u32::MAX), ..a.range(0, 1, 1) },
+    ];
+    let answer = a.ok(WorkBatch { settled: &ranges, ..a.batch() }).await;
+    assert!(!answer.settled.contains(&SettledAnswer::Applied), "{:?}", answer.settled);
+    let right = got[0].delivery();
+    let expects = [Expected { stream, version: Version(END) }];
+    let projections = [projection(b"k", Some(END), Some(b"state"))];
+    for unit in [
+        Unit { delivery: Some(Delivery { position: Position(END), ..right }), ..got[0].done() },
+        Unit { delivery: Some(Delivery { epoch: Epoch(END), ..right }), ..got[0].done() },
+        Unit { delivery: Some(Delivery { attempt: u32::MAX, ..right }), ..got[0].done() },
+        Unit { delivery: Some(Delivery { partition: Partition(u32::MAX), ..right }), ..got[0].done() },
+        Unit {
+            delivery: Some(Delivery { subscription: SubscriptionId(u32::MAX), ..right }),
+            ..got[0].done()
+        },
+        Unit { expects: &expects, ..got[0].done() },
+        Unit { projections: &projections, ..got[0].done() },
+    ] {
+        let answers = a.units(&[unit]).await;
+        assert!(!applied(&answers), "{unit:?}: {answers:?}");
+    }
+    let key =
+        ParkedKey { subscription: a.subscription(), partition: Partition(u32::MAX), position: Position(END) };
+    for operation in [
+        Operation::Requeue(key),
+        Operation::Discard(ParkedKey { partition: Partition(0), ..key }),
+        Operation::Pause(SubscriptionId(u32::MAX)),
+        Operation::Drop(SubscriptionId(u32::MAX)),
+    ] {
+        assert_eq!(a.operate(operation).await, OperationAnswer::Gone, "{operation:?}");
+    }
+    // The far end of time is far away, and everything else goes on.
+    let never = [got[0].retry_in(Duration::MAX)];
+    let later = Message { type_version: u16::MAX, ..Message::command(4).of(stream).due_in(Duration::MAX) };
+    let appends = [later.append()];
+    let batch = WorkBatch {
+        units: &never,
+        appends: &appends,
+        arrivals: Some(usize::MAX),
+        due: Some(unbounded),
+        housekeeping: Some(usize::MAX),
+        ..a.batch()
+    };
+    assert!(applied(&a.ok(batch).await.units));
+    let running =
+        [Running { position: Position(END), partition: Partition(0), subscription: a.subscription() }];
+    let release = [Release { partition: Partition(1), epoch: Epoch(END), running: &running }];
+    assert_eq!(a.says(Membership::Release(&release)).await.owned.len(), 2);
+    assert!(applied(&a.units(&[got[1].ends(Settle::Defer), got[2].ends(Settle::Defer)]).await));
+    assert_eq!(a.low(0).await, 3);
+    assert_eq!(a.due().await, []);
+    // The reading side as well.
+    assert_eq!(a.history(stream, END, usize::MAX).await, []);
+    assert_eq!(a.history(stream, 0, usize::MAX).await.len(), 2);
+    let reader = a.store.reader();
+    assert_eq!(reader.dead_letters(Some(key), usize::MAX).await.expect("it is read"), []);
+    assert_eq!(reader.projections("totals", b"", usize::MAX).await.expect("it is read"), []);
+    let statistics = a.statistics().await;
+    assert_eq!((statistics.arrivals, statistics.subscriptions[0].parked), (1, 3));
 }
 
 /// Scenario 87: Killed after any batch: every acknowledged batch is there, whole; a batch whose answer was lost is there whole or not

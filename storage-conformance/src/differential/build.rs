@@ -127,6 +127,7 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
             3 if *event => message.stream = None,
             _ => {}
         }
+        self.sent.push((message.id, message.stream));
         message
     }
 
@@ -165,6 +166,7 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
             .map(|n| {
                 self.messages += 1;
                 let message = self.message(stream.wrapping_add(n), n % 2 == 0);
+                self.sent.push((message.id, message.stream));
                 Message { dedup: key.map(|key| vec![key]), ..message }
             })
             .collect();
@@ -257,11 +259,16 @@ fn settle(how: u8, after: u16) -> OwnedSettle {
             after: Duration::from_millis(u64::from(after)),
             error: format!("after {after} ms"),
         },
-        3 => OwnedSettle::Dead { reason: DeadReason::Rejected, error: format!("number {after}") },
+        3 => {
+            let reasons = [DeadReason::Rejected, DeadReason::Undecodable, DeadReason::AttemptsExhausted];
+            let reason = reasons[usize::from(after) % reasons.len()];
+            OwnedSettle::Dead { reason, error: format!("number {after}") }
+        }
         4 => OwnedSettle::Detach,
         5 => OwnedSettle::Defer,
         6 => OwnedSettle::Unroutable,
         7 => OwnedSettle::Release,
+        8 => OwnedSettle::Exhausted { error: format!("number {after}") },
         _ => OwnedSettle::Done,
     }
 }

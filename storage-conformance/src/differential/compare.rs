@@ -1,8 +1,8 @@
 //! What both stores must have in common: answers, and what is stored.
 
 use whizbang_storage::{
-    Answer, AppendAnswer, DeadLetter, LaneState, OperationAnswer, Origin, ReadAnswer, SettledAnswer,
-    Statistics, StoreError, StoreReader, UnitAnswer, Version,
+    Answer, AppendAnswer, DeadLetter, LaneState, MessageId, OperationAnswer, Origin, ReadAnswer,
+    SettledAnswer, Statistics, StoreError, StoreReader, StreamId, UnitAnswer, Version, Whereabouts,
 };
 
 use super::Reached;
@@ -16,9 +16,14 @@ pub(super) struct Contents {
     pub(super) letters: Vec<DeadLetter>,
     pub(super) projections: Vec<whizbang_storage::ProjectionState>,
     pub(super) histories: Vec<Vec<Got>>,
+    pub(super) whereabouts: Vec<Whereabouts>,
 }
 
-pub(super) async fn contents<R: StoreReader>(reader: &R) -> Contents {
+/// A message as it was sent: its id, and its stream.
+pub(super) type Sent = (MessageId, Option<StreamId>);
+
+/// What is stored, as far as it can be asked for; of these messages, where they are.
+pub(super) async fn contents<R: StoreReader>(reader: &R, sent: &[Sent]) -> Contents {
     let mut statistics = reader.statistics().await.expect("it can be read");
     statistics.instances.sort_unstable();
     let mut histories = Vec::new();
@@ -28,7 +33,12 @@ pub(super) async fn contents<R: StoreReader>(reader: &R) -> Contents {
         read.expect("it can be read");
         histories.push(Got::all(&page));
     }
+    let mut whereabouts = Vec::new();
+    for (message, stream) in sent {
+        whereabouts.push(reader.whereabouts(*message, *stream).await.expect("it can be read"));
+    }
     Contents {
+        whereabouts,
         statistics,
         letters: reader.dead_letters(None, 1_000).await.expect("it can be read"),
         projections: reader.projections("totals", b"", 1_000).await.expect("it can be read"),

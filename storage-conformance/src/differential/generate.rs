@@ -26,6 +26,10 @@ pub enum Step {
     Replay { who: u8, ago: u8 },
     /// A process sends another batch under its last number.
     Another { who: u8 },
+    /// Another process uses the id of one.
+    Impostor { who: u8 },
+    /// A process joins once more.
+    JoinAgain { who: u8 },
 }
 
 /// What a batch carries.
@@ -146,7 +150,11 @@ impl Mood {
             n if n < 4 + self.trouble => Step::Kill { who },
             n if n < 6 + self.trouble => Step::Repeat { who },
             n if n < 7 + self.trouble => Step::Replay { who, ago: random.u8(1..4) },
-            n if n < 8 + self.trouble => Step::Another { who },
+            n if n < 8 + self.trouble => match random.u32(0..4) {
+                0 => Step::Impostor { who },
+                1 => Step::JoinAgain { who },
+                _ => Step::Another { who },
+            },
             15 => Step::Outlive { who },
             16 if random.u32(0..4) == 0 => Step::Reopen,
             17 if random.u32(0..2) == 0 => Step::TickBack(random.u32(1..3_000)),
@@ -203,7 +211,7 @@ impl Mood {
                 pick: random.u8(..),
                 stale: sometimes(random, 8),
                 wrong: sometimes(random, 16),
-                how: if sometimes(random, self.retries) { random.u8(1..8) } else { 0 },
+                how: if sometimes(random, self.retries) { random.u8(1..9) } else { 0 },
                 after: random.u16(0..3_000),
                 emits: random.u8(0..3),
                 stream: random.u8(0..5),

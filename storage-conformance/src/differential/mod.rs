@@ -39,17 +39,22 @@ impl Plan {
     /// `random`), `WHIZBANG_DIFFERENTIAL_SEQUENCES`, `WHIZBANG_DIFFERENTIAL_STEPS`.
     ///
     /// # Panics
-    /// When one of them is set to something else.
+    /// When one of them is set to something else, or a count to 0: a run that compares nothing would look like a good one.
     pub fn from_environment() -> Self {
         let read = |name: &str, default: u64| match std::env::var(name) {
             Err(_) => default,
             Ok(text) if text == "random" => fastrand::u64(..),
             Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is not a number")),
         };
+        let count = |name: &str, default: u64| {
+            let count = read(name, default);
+            assert!(count > 0, "{name}=0 would compare nothing");
+            count
+        };
         Self {
             seed: read("WHIZBANG_DIFFERENTIAL_SEED", 1),
-            sequences: read("WHIZBANG_DIFFERENTIAL_SEQUENCES", 256),
-            steps: usize::try_from(read("WHIZBANG_DIFFERENTIAL_STEPS", 50)).unwrap_or(usize::MAX),
+            sequences: count("WHIZBANG_DIFFERENTIAL_SEQUENCES", 256),
+            steps: usize::try_from(count("WHIZBANG_DIFFERENTIAL_STEPS", 50)).unwrap_or(usize::MAX),
         }
     }
 }
@@ -62,6 +67,8 @@ pub type Reached = BTreeMap<&'static str, u64>;
 pub struct Difference {
     /// The seed of the sequence.
     pub seed: u64,
+    /// How many steps it had.
+    pub steps_before: usize,
     /// The steps that still make the difference; the last one shows it.
     pub steps: Vec<Step>,
     /// What the last step was answered by the first store.
@@ -80,8 +87,9 @@ impl fmt::Display for Difference {
         writeln!(f, "second: {}", self.second)?;
         write!(
             f,
-            "again: WHIZBANG_DIFFERENTIAL_SEED={} WHIZBANG_DIFFERENTIAL_SEQUENCES=1 (same number of steps)",
-            self.seed
+            "again: WHIZBANG_DIFFERENTIAL_SEED={} WHIZBANG_DIFFERENTIAL_SEQUENCES=1 WHIZBANG_DIFFERENTIAL_STEPS={} \
+             cargo test --test differential",
+            self.seed, self.steps_before
         )
     }
 }
@@ -134,6 +142,7 @@ fn play<A: Fixture, B: Fixture>(seed: u64, steps: &[Step], reached: &mut Reached
 
 /// Leaves steps, then parts of steps, out as long as a difference stays.
 fn shrink<A: Fixture, B: Fixture>(seed: u64, mut steps: Vec<Step>, mut found: Found) -> Difference {
+    let steps_before = steps.len();
     steps.truncate(found.0 + 1);
     let mut chunk = steps.len() / 2;
     while chunk > 0 {
@@ -168,5 +177,5 @@ fn shrink<A: Fixture, B: Fixture>(seed: u64, mut steps: Vec<Step>, mut found: Fo
             }
         }
     }
-    Difference { seed, steps, first: found.1, second: found.2 }
+    Difference { seed, steps_before, steps, first: found.1, second: found.2 }
 }

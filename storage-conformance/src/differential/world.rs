@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use whizbang_storage::{
-    Answer, DeadLetter, Delivery, Epoch, OperationAnswer, Partition, Position, ReadAnswer, Sender, Service,
-    SubscriptionId, TestClock, WorkStore,
+    Answer, DeadLetter, Delivery, Epoch, Limits, OperationAnswer, Partition, Position, ReadAnswer, Sender,
+    Service, SubscriptionId, TestClock, Whereabouts, WorkStore,
 };
 
 use super::Reached;
 use super::build::spec;
-use super::compare::{contents, count, outcome};
+use super::compare::{Sent, contents, count, outcome};
 use super::generate::{Part, Step};
 use crate::{Fixture, Got, Message, OwnedBatch, OwnedMembership, Seen, sender};
 
@@ -26,6 +26,8 @@ pub(super) struct Pair<A: Fixture, B: Fixture> {
     pub(super) subscriptions: Vec<SubscriptionId>,
     pub(super) letters: Vec<DeadLetter>,
     pub(super) messages: u64,
+    compared: usize,
+    pub(super) sent: Vec<Sent>,
     instances: u32,
 }
 
@@ -59,6 +61,7 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
             dedup_retention: Duration::from_secs(30),
             event_retention: seed.is_multiple_of(3).then(|| Duration::from_secs(20)),
             unroutable_after: Duration::from_secs(15),
+            limits: Limits { batch_messages_max: 4, ..Limits::default() },
             ..Service::named("differential")
         };
         Self {
@@ -69,6 +72,8 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
             subscriptions: Vec::new(),
             letters: Vec::new(),
             messages: 0,
+            compared: 0,
+            sent: Vec::new(),
             instances: 0,
         }
     }
@@ -97,6 +102,20 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
             Step::Replay { who, ago } => self.again(*who, 1 + usize::from(*ago), |_| {}, reached).await?,
             Step::Another { who } => {
                 self.again(*who, 1, |batch| batch.appends.push(Message::command(0)), reached).await?
+            }
+            Step::Impostor { who } => {
+                self.again(*who, 1, |batch| batch.from.start_token ^= 1, reached).await?
+            }
+            Step::JoinAgain { who } => {
+                let again = |batch: &mut OwnedBatch| {
+                    batch.from.number += 1;
+                    batch.membership = Some(OwnedMembership::Join {
+                        group: None,
+                        subscriptions: Vec::new(),
+                        types: Vec::new(),
+                    });
+                };
+                self.again(*who, 1, again, reached).await?;
             }
             Step::Batch { who, parts } => {
                 if let Some(index) = self.index(*who) {
@@ -176,14 +195,18 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
         batch: OwnedBatch,
         reached: &mut Reached,
     ) -> Result<(), Differs> {
-        let seen = self.send(index, &batch, reached).await?;
-        let Some(seen) = seen else {
-            self.processes[index].refusals += 1;
-            if self.processes[index].refusals > 1 {
-                let process = self.processes.remove(index);
-                self.kill(process).await;
+        let seen = match self.send(index, &batch, reached).await? {
+            Ok(seen) => seen,
+            // The number is free, and the next batch has it.
+            Err("not applied") => return Ok(()),
+            Err(_) => {
+                self.processes[index].refusals += 1;
+                if self.processes[index].refusals > 1 {
+                    let process = self.processes.remove(index);
+                    self.kill(process).await;
+                }
+                return Ok(());
             }
-            return Ok(());
         };
         self.learn(index, &batch, &seen);
         self.processes[index].sent.push(batch);
@@ -210,13 +233,13 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
         self.send(index, &batch, reached).await.map(drop)
     }
 
-    /// Sends a batch to both stores; what both answered, or that both refused.
+    /// Sends a batch to both stores; what both answered, or the name of the error with which both refused it.
     async fn send(
         &mut self,
         index: usize,
         batch: &OwnedBatch,
         reached: &mut Reached,
-    ) -> Result<Option<Seen>, Differs> {
+    ) -> Result<Result<Seen, &'static str>, Differs> {
         let process = &mut self.processes[index];
         let (mut one, mut two) = (Answer::default(), Answer::default());
         let first = outcome(batch.send_to(&mut process.first, &mut one).await, &one);
@@ -227,11 +250,11 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
         match first {
             Ok(seen) => {
                 count(&seen, reached);
-                Ok(Some(seen))
+                Ok(Ok(seen))
             }
             Err(error) => {
                 *reached.entry(error.0).or_default() += 1;
-                Ok(None)
+                Ok(Err(error.0))
             }
         }
     }
@@ -278,8 +301,14 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
         let Some(process) = self.processes.first() else {
             return Ok(());
         };
-        let first = contents(&process.first.reader()).await;
-        let second = contents(&process.second.reader()).await;
+        // The newest two, and two of all that were sent, others after every step.
+        let count = self.sent.len();
+        let older = (0..2).filter(|_| count > 0).map(|n| (self.compared * 7 + n * count / 2) % count.max(1));
+        let asked: Vec<Sent> =
+            (count.saturating_sub(2)..count).chain(older).map(|at| self.sent[at]).collect();
+        self.compared += 1;
+        let first = contents(&process.first.reader(), &asked).await;
+        let second = contents(&process.second.reader(), &asked).await;
         if first != second {
             return Err((format!("{first:?}"), format!("{second:?}")));
         }
@@ -288,6 +317,9 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
             ("projections", first.projections.len()),
             ("histories", first.histories.iter().map(Vec::len).sum()),
             ("parked", first.statistics.subscriptions.iter().map(|s| s.parked as usize).sum()),
+            ("waiting", first.whereabouts.iter().filter(|of| **of == Whereabouts::Waiting).count()),
+            ("not waiting", first.whereabouts.iter().filter(|of| **of == Whereabouts::NotWaiting).count()),
+            ("dead", first.whereabouts.iter().filter(|of| matches!(of, Whereabouts::Dead { .. })).count()),
             ("unroutable", first.statistics.subscriptions.iter().map(|s| s.unroutable as usize).sum()),
         ] {
             *reached.entry(name).or_default() += count as u64;

@@ -134,7 +134,11 @@ impl Call<'_> {
             }
             Settle::Dead { reason, error } => {
                 row.error = limits.cut(error).into();
-                row.die(reason, now);
+                row.end_dead(reason, now);
+            }
+            Settle::Exhausted { error } => {
+                row.error = limits.cut(error).into();
+                row.die(DeadReason::AttemptsExhausted, now);
             }
             Settle::Detach => {
                 if let State::Running { mode, .. } = &mut row.state {

@@ -251,6 +251,10 @@ impl<'r> Wire<'r> for Settle<'r> {
             Settle::Defer => 4u8.put(out),
             Settle::Unroutable => 5u8.put(out),
             Settle::Release => 6u8.put(out),
+            Settle::Exhausted { error } => {
+                7u8.put(out);
+                error.put(out);
+            }
         }
     }
 
@@ -263,6 +267,7 @@ impl<'r> Wire<'r> for Settle<'r> {
             4 => Settle::Defer,
             5 => Settle::Unroutable,
             6 => Settle::Release,
+            7 => Settle::Exhausted { error: Wire::get(from)? },
             _ => return Err(Malformed),
         })
     }
