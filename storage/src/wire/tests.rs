@@ -66,6 +66,7 @@ fn batches(mut with: impl FnMut(&WorkBatch<'_>)) {
         Settle::Defer,
         Settle::Unroutable,
         Settle::Release,
+        Settle::Exhausted { error: "spent" },
     ];
     let units = settles.map(|settle| Unit {
         delivery: Some(delivery),
