@@ -1,4 +1,7 @@
 //! `SqliteStore` passes the suite, on a file and in memory.
+//!
+//! What is `no` here: a file has no connection to cut (scenario 82), one writer at a time meets no deadlock (83), and nobody is told
+//! of another process's writes. A full disk (84) is shown by `faults.rs`, in a process of its own whose writes fail with ENOSPC.
 
 mod fixture;
 
