@@ -137,7 +137,7 @@ impl<'b> Exchange<'_, 'b> {
     fn next_version(&mut self, stream: StreamId) -> Version {
         let now = self.version(stream, Version(0));
         self.changes.versions.entry(stream).or_insert(Some(now));
-        let next = Version(now.0 + 1);
+        let next = Version(now.0.saturating_add(1));
         self.state.versions.insert(stream, next);
         next
     }

@@ -228,7 +228,7 @@ impl<'b> Exchange<'_, 'b> {
         let now = self.revision(projection, 0);
         let key = (projection.perspective, projection.key);
         let before = self.changes.projections.get(&key).map_or(now, |written| written.before);
-        let revision = if projection.state.is_some() { now + 1 } else { 0 };
+        let revision = if projection.state.is_some() { now.saturating_add(1) } else { 0 };
         self.changes.projections.insert(key, Written { before, revision, state: projection.state });
     }
 
