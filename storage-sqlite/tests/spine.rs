@@ -68,7 +68,7 @@ fn a_message_lives_and_goes() {
 
     let letters = block_on(one.store.reader().dead_letters(None, 10)).unwrap();
     assert_eq!(letters.len(), 1);
-    assert_eq!((letters[0].message, &letters[0].error[..], letters[0].attempts), (id(2), "never", 1));
+    assert_eq!((letters[0].message, &letters[0].error[..], letters[0].attempts), (id(2), "never", 2));
     let statistics = block_on(one.store.reader().statistics()).unwrap();
     assert_eq!((statistics.messages, statistics.subscriptions[0].parked), (0, 1));
 }
