@@ -159,7 +159,7 @@ impl Core {
     /// Enters what else there is; which ring that was.
     ///
     /// The answer is a number so that it comes in registers: with an [`Inside`] the way that needs none of this wrote
-    /// one to memory too, four stores of the fifteen of a push.
+    /// one to memory too, four stores a push.
     #[cold]
     #[inline(never)]
     fn enter_elsewhere(&self, mut seat: u32) -> Option<u32> {
