@@ -189,15 +189,8 @@ impl SqliteStore {
                 return Err(Failed::of(stop));
             }
         }
-        // Kept before the commit, whose own answer may be lost.
+        // Kept before the commit, whose own answer may be lost; beside the answer before, in case it definitely fails.
         self.keep(batch, digest, answer);
-        let instance = batch.from.instance;
-        let group = self.state.instance(instance).and_then(|instance| instance.group);
-        let known = Known { instance, group, generation: self.state.generation() };
-        self.known = Some(known);
-        if let Some(watch) = &self.watch {
-            watch.knows(known);
-        }
         commit(sql, &self.options).map_err(|error| {
             if is_busy(&error) {
                 // Somebody reads a database in memory: the transaction is still open, and can be taken back.
@@ -207,6 +200,13 @@ impl SqliteStore {
                 Failed::at_commit(error)
             }
         })?;
+        let instance = batch.from.instance;
+        let group = self.state.instance(instance).and_then(|instance| instance.group);
+        let known = Known { instance, group, generation: self.state.generation() };
+        self.known = Some(known);
+        if let Some(watch) = &self.watch {
+            watch.knows(known);
+        }
         // Senders wait for what they have sent, and for their operations; for what is plainly settled hardly anybody does.
         let somebody_waits = batch.messages() > 0 || !batch.units.is_empty() || !batch.operations.is_empty();
         self.room.exchanged(sql, &self.place, &self.options, somebody_waits);

@@ -114,21 +114,31 @@ fn key(key: &[u8], limits: &Limits) -> Result<(), Refusal> {
 /// The last answer of an instance, kept by a store's handle so that a repeated batch is answered as the first time.
 ///
 /// An instance is one running process, so the answer need not outlive the handle; the batch's number must.
+///
+/// It holds the answers of two numbers in a row. A store keeps an answer before the commit whose result may be lost; if that
+/// commit then definitely failed, the batch before is still the instance's last one, and its repeat wants its own answer.
+/// Which of the two was committed, only the stored number says: [`turn`](crate::turn::turn) decides by that.
 #[derive(Debug, Default)]
-pub struct LastAnswer {
+pub struct LastAnswer([Kept; 2]);
+
+#[derive(Debug, Default)]
+struct Kept {
     of: Option<(crate::Sender, u64)>,
     answer: Answer,
 }
 
 impl LastAnswer {
-    /// Remembers the answer to the batch with this sender and digest; call it before the commit whose result may be lost.
+    /// Remembers the answer to the batch with this sender and digest; call it before the commit whose result may be lost. The
+    /// answer to the number before stays.
     pub fn keep(&mut self, from: crate::Sender, digest: u64, answer: &Answer) {
-        self.of = Some((from, digest));
-        self.answer.clone_from(answer);
+        let kept = &mut self.0[usize::from(from.number % 2 == 1)];
+        kept.of = Some((from, digest));
+        kept.answer.clone_from(answer);
     }
 
-    /// The kept answer of this sender's batch with its digest, if that is the one that was kept.
+    /// The kept answer of this sender's batch with its digest, if it is one of those that were kept.
     pub fn of(&self, from: crate::Sender) -> Option<(u64, &Answer)> {
-        self.of.filter(|(kept, _)| *kept == from).map(|(_, digest)| (digest, &self.answer))
+        let kept = &self.0[usize::from(from.number % 2 == 1)];
+        kept.of.filter(|(sender, _)| *sender == from).map(|(_, digest)| (digest, &kept.answer))
     }
 }

@@ -227,6 +227,13 @@ pub async fn s20d_after_a_definite_failure_the_number_is_free<F: Fixture>() {
     }
     assert_eq!(a.from.number, 1);
     assert_eq!(stored(&a.append(&four[..3]).await), [1, 2, 3]);
+    // What was not applied has not taken the place of the batch before, which is answered again.
+    let three: Vec<_> = four[..3].iter().map(Message::append).collect();
+    let too_many: Vec<_> = four.iter().map(Message::append).collect();
+    let refused = a.send(WorkBatch { appends: &too_many, ..a.batch() }).await.map(drop);
+    assert!(matches!(refused, Err(StoreError::NotApplied(_))), "{refused:?}");
+    let again = a.repeat(WorkBatch { appends: &three, ..a.batch() }).await.expect("it is the last batch");
+    assert_eq!(stored(&again.appends), [1, 2, 3]);
     assert_eq!(numbers(&a.read(0, 0).await), [1, 2, 3]);
     let first = [four[3].append()];
     let answers = a.units(&[crate::group(&first)]).await;

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use whizbang_storage::*;
+use whizbang_storage_conformance::{OwnedBatch, Seen};
 use whizbang_storage_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::common::block_on;
@@ -66,6 +67,8 @@ pub struct Worker {
     subscription: SubscriptionId,
     owned: BTreeMap<Partition, (Epoch, Position)>,
     answer: Answer,
+    /// The last batch that was answered, and how.
+    last: Option<(OwnedBatch, Seen)>,
 }
 
 /// So short that nobody waits long for what a killed process had.
@@ -89,6 +92,7 @@ impl Worker {
             subscription: SubscriptionId(0),
             owned: BTreeMap::new(),
             answer: Answer::default(),
+            last: None,
         };
         let specs = [SubscriptionSpec {
             name: "s",
@@ -116,11 +120,15 @@ impl Worker {
                 Err(StoreError::NotApplied(NotApplied::Busy(_))) => {}
                 Err(error @ (StoreError::NotApplied(_) | StoreError::Unknown(_))) => {
                     say(&format!("@trouble {error:?}"));
+                    if let StoreError::NotApplied(_) = error {
+                        self.repeat_the_last();
+                    }
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(error) => panic!("{error}"),
             }
         }
+        self.last = Some((OwnedBatch::from(&batch), Seen::from(&self.answer)));
         self.number += 1;
         if let Some(told) = &self.answer.membership {
             let before = core::mem::take(&mut self.owned);
@@ -130,6 +138,20 @@ impl Worker {
                     .map_or(owned.cursors.first().map_or(Position::START, |c| c.read_from), |known| known.1);
                 self.owned.insert(owned.partition, (owned.epoch, from));
             }
+        }
+    }
+
+    /// A batch was definitely not applied: the one before is still the last, and answered as it was.
+    fn repeat_the_last(&mut self) {
+        let Some((batch, seen)) = &self.last else {
+            return;
+        };
+        let mut answer = Answer::default();
+        match block_on(batch.send_to(&mut self.store, &mut answer)) {
+            Ok(()) if Seen::from(&answer) == *seen => say("@repeated"),
+            // The disk may be too full even to look.
+            Err(StoreError::NotApplied(_)) => {}
+            other => say(&format!("@forgotten {other:?}")),
         }
     }
 
