@@ -281,8 +281,7 @@ impl ProjectionCache {
     fn commit(&mut self, write: &whizbang_storage::Projection<'_>) {
         let (name, key) = (write.perspective, write.key);
         let pending = self.take(name, key).map_or(0, |entry| entry.pending);
-        let revision = Revision(write.based_on.map_or(1, |revision| revision.0 + 1));
-        let cached = write.state.map(|state| (revision, Arc::from(state)));
+        let cached = write.state.map(|state| (Revision::of(state), Arc::from(state)));
         self.put(name, key, Entry { cached, pending: pending + 1 });
     }
 

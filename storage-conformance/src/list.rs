@@ -173,6 +173,7 @@ macro_rules! __all_cases {
                 core: s68_a_projection_moves_with_its_cursor
                 core: s69_a_shared_projection_loses_no_update
                 core: s70_a_deleted_projection_is_gone
+                core: what_was_computed_from_a_state_replaces_no_other
                 core: s71_a_late_subscription_starts_where_it_asks
                 core: s72_a_dropped_subscription_is_gone_and_holds_nothing_up
             }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use whizbang_storage::{
     Append, Condition, ContentType, CorrelationId, Delivery, Epoch, HandOut, Handed, LaneState, MessageId,
-    MessageKind, Origin, Page, Partition, Position, Projection, Settle, StreamId, SubscriptionId, Unit,
-    Version,
+    MessageKind, Origin, Page, Partition, Position, Projection, Revision, Settle, StreamId, SubscriptionId,
+    Unit, Version,
 };
 
 /// A message to send; every field can be changed.
@@ -215,9 +215,9 @@ pub fn group<'a>(emits: &'a [Append<'a>]) -> Unit<'a> {
     Unit { delivery: None, settle: Settle::Done, emits, expects: &[], projections: &[] }
 }
 
-/// A projection to write.
-pub fn projection<'a>(key: &'a [u8], based_on: Option<u64>, state: Option<&'a [u8]>) -> Projection<'a> {
-    Projection { perspective: "totals", key, based_on: based_on.map(whizbang_storage::Revision), state }
+/// A projection to write, computed from this state; none: there was none.
+pub fn projection<'a>(key: &'a [u8], from: Option<&[u8]>, state: Option<&'a [u8]>) -> Projection<'a> {
+    Projection { perspective: "totals", key, based_on: from.map(Revision::of), state }
 }
 
 /// The numbers in the ids of messages, for short assertions.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use whizbang_storage::{
     Abilities, Answer, AppendAnswer, Epoch, Hint, LaneState, MemoryDatabase, MemoryStore, OnDead,
-    OperationAnswer, Page, Partition, Position, ReadAnswer, Service, StoreError, StoreReader, SubscriptionId,
-    SystemClock, TestClock, UnitAnswer, Version, WorkBatch, WorkStore,
+    OperationAnswer, Page, Partition, Position, ReadAnswer, Revision, Service, StoreError, StoreReader,
+    SubscriptionId, SystemClock, TestClock, UnitAnswer, Version, WorkBatch, WorkStore,
 };
 use whizbang_storage_conformance::cases::{
     appending, events, housekeeping, membership, once, parked, reading, settling,
@@ -46,6 +46,7 @@ enum Wrong {
     IgnoresExpectations,
     ExpectsOfTheLogAlone,
     IgnoresRevisions,
+    CountsRevisions,
     IgnoresPauses,
     IgnoresTheWindow,
     ForgetsTheDead,
@@ -73,6 +74,8 @@ struct WrongStore {
     epochs: BTreeMap<Partition, Epoch>,
     low: BTreeMap<(SubscriptionId, Partition), Position>,
     through: BTreeMap<(SubscriptionId, Partition), (Epoch, Position)>,
+    // How often a projection was written since it was made, when it was at each of its revisions.
+    writes: BTreeMap<Vec<u8>, BTreeMap<Revision, u64>>,
     last: Option<(u64, Answer)>,
     number: u64,
 }
@@ -151,6 +154,23 @@ impl WrongStore {
                     let reader = self.inner.reader();
                     let stored = reader.projection(&projection.perspective, &projection.key).await;
                     projection.based_on = stored.expect("memory can be read").map(|stored| stored.revision);
+                }
+            }
+            Wrong::CountsRevisions => {
+                for projection in units.iter_mut().flat_map(|unit| &mut unit.projections) {
+                    let reader = self.inner.reader();
+                    let stored = reader.projection(&projection.perspective, &projection.key).await;
+                    let stored = stored.expect("memory can be read").map(|stored| stored.revision);
+                    let writes = self.writes.entry(projection.key.clone()).or_default();
+                    let count = |revision: Option<Revision>| revision.map(|one| writes.get(&one).copied());
+                    // As many writes are as good as the same state.
+                    let now = count(stored).flatten().unwrap_or(0);
+                    if count(projection.based_on).flatten() == count(stored).flatten() {
+                        projection.based_on = stored;
+                    }
+                    if let Some(state) = &projection.state {
+                        writes.insert(Revision::of(state), now + 1);
+                    }
                 }
             }
             Wrong::SkipsNothing => {
@@ -398,6 +418,7 @@ impl Fixture for WrongFixture {
             epochs: BTreeMap::new(),
             low: BTreeMap::new(),
             through: BTreeMap::new(),
+            writes: BTreeMap::new(),
             last: None,
             number: 0,
         })
@@ -463,6 +484,7 @@ const CAUGHT: &[(Wrong, &str, fn())] = caught! {
     IgnoresExpectations by settling::s51_another_version_than_expected_is_a_conflict,
     ExpectsOfTheLogAlone by settling::s53b_of_all_that_expect_a_version_one_is_applied,
     IgnoresRevisions by events::s69_a_shared_projection_loses_no_update,
+    CountsRevisions by events::what_was_computed_from_a_state_replaces_no_other,
     IgnoresPauses by parked::s58b_a_paused_subscription_is_handed_nothing,
     IgnoresTheWindow by reading::reads_stop_at_the_window,
     ForgetsTheDead by parked::s60_a_message_can_be_dead_at_once,

@@ -3,8 +3,8 @@
 use whizbang_storage::parked::{Mode, Row, State};
 use whizbang_storage::record::{Record, fallback_id};
 use whizbang_storage::{
-    DeadReason, Delivery, Partition, Position, Projection, Settle, Settled, SettledAnswer, Unit, UnitAnswer,
-    refuse,
+    DeadReason, Delivery, Partition, Position, Projection, Revision, Settle, Settled, SettledAnswer, Unit,
+    UnitAnswer, refuse,
 };
 
 use crate::exchange::{Exchange, Need, Written};
@@ -50,7 +50,9 @@ impl<'b> Exchange<'_, 'b> {
         }
         for (index, projection) in unit.projections.iter().enumerate() {
             let based_on = projection.based_on.map_or(0, |revision| revision.0);
-            if self.revision(projection, based_on) != based_on {
+            // No state has revision 0, which stands for none here.
+            let is_none = projection.based_on == Some(Revision(0));
+            if is_none || self.revision(projection, based_on) != based_on {
                 return UnitAnswer::ProjectionConflict { index };
             }
         }
@@ -228,7 +230,7 @@ impl<'b> Exchange<'_, 'b> {
         let now = self.revision(projection, 0);
         let key = (projection.perspective, projection.key);
         let before = self.changes.projections.get(&key).map_or(now, |written| written.before);
-        let revision = if projection.state.is_some() { now.saturating_add(1) } else { 0 };
+        let revision = projection.state.map_or(0, |state| Revision::of(state).0);
         self.changes.projections.insert(key, Written { before, revision, state: projection.state });
     }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::OptionalExtension;
 use whizbang_storage::{
-    DeadReason, Delivery, Epoch, Partition, Position, Projection, Settle, Settled, SettledAnswer,
+    DeadReason, Delivery, Epoch, Partition, Position, Projection, Revision, Settle, Settled, SettledAnswer,
     SubscriptionId, Unit, UnitAnswer, refuse,
 };
 
@@ -261,6 +261,7 @@ impl<'b> Exchange<'_, 'b> {
                 service,
                 perspective,
                 key,
+                Revision::of(state).0 as i64,
                 state,
             ))?,
             None => self.sql.prepare_cached(include_str!("sql/delete_projection.sql"))?.execute((

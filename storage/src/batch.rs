@@ -395,7 +395,8 @@ pub struct Projection<'a> {
     pub perspective: &'a str,
     /// Its key.
     pub key: &'a [u8],
-    /// The revision it was computed from; none: it must not exist. Another one is a `Conflict`.
+    /// The revision it was computed from, which a unit sent before this one may be about to write; none: it must not exist. Another
+    /// one is a `ProjectionConflict`.
     pub based_on: Option<Revision>,
     /// The new state; none: delete it.
     pub state: Option<&'a [u8]>,

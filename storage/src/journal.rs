@@ -166,7 +166,7 @@ pub enum JournalError {
 const FORM: u8 = 1;
 /// Counts the changes of what a batch comes to: one that lets a recorded batch come to something else **must** count. A test in
 /// `storage-conformance/tests/journal.rs` finds out.
-const RULES: u8 = 2;
+const RULES: u8 = 3;
 
 // checksum of the rest (8) · form (1) · rules (1) · kind (1) · number (1 to 10) · content.
 const CHECKSUM: usize = 8;

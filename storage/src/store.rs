@@ -145,6 +145,10 @@ use crate::{
 /// - `expects` and projection revisions are compared after every lock was taken, against what this batch has written so
 ///   far, before anything of the unit is written.
 ///   — `settling::s51_another_version_than_expected_is_a_conflict`, `settling::s52_expectations_see_what_the_batch_has_written`, `events::s69_a_shared_projection_loses_no_update`
+/// - A projection's revision **must** be [`Revision::of`] its state, whoever has written it, and however often. So the writer knows it
+///   beforehand, and may base a unit on what an earlier one writes; and what was computed from a state replaces that state
+///   alone, also when the projection was written by others, or deleted and made anew, in between.
+///   — `events::what_was_computed_from_a_state_replaces_no_other`
 /// - `expects` is compared with the version the stream has in the log, plus the number of its undelayed events that wait as arrivals, whoever
 ///   sent them; a scheduled event counts once it is in the log. So of all units that expect the same version of a stream and
 ///   emit an event to it, one at most is applied, whichever instances send them and whenever. `actual` is that sum.
@@ -329,7 +333,7 @@ pub trait StoreReader: Clone + Send + Sync + 'static {
 pub struct ProjectionState {
     /// Its key.
     pub key: Vec<u8>,
-    /// Counts its writes.
+    /// Names its state: [`Revision::of`] it.
     pub revision: Revision,
     /// Its state.
     pub state: Vec<u8>,

@@ -52,9 +52,10 @@ impl Shelf {
             return false;
         }
         for write in unit.view().projections() {
-            let revision = Revision(write.based_on.map_or(1, |revision| revision.0 + 1));
             match write.state {
-                Some(state) => drop(content.states.insert(write.key.to_vec(), (revision, state.to_vec()))),
+                Some(state) => {
+                    content.states.insert(write.key.to_vec(), (Revision::of(state), state.to_vec()));
+                }
                 None => drop(content.states.remove(write.key)),
             }
         }
@@ -153,7 +154,8 @@ async fn handlers_run_ahead_of_the_store_on_each_others_states() {
     }
     let based_on: Vec<_> =
         units.iter().map(|unit| unit.view().projections().next().unwrap().based_on).collect();
-    assert_eq!(based_on, [None, Some(Revision(1)), Some(Revision(2))]);
+    let counted = |count: u32| Some(Revision::of(&serde_json::to_vec(&Totals { count }).unwrap()));
+    assert_eq!(based_on, [None, counted(1), counted(2)]);
     for unit in &units {
         assert!(bench.shelf.apply(unit), "the store finds each based on the one before");
         bench.projections.applied(&unit.view());
@@ -186,6 +188,22 @@ async fn after_a_conflict_the_state_is_read_again() {
     bench.projections.applied(&again.view());
     assert_eq!(bench.counted("a").await, Some(41));
     assert_eq!(bench.shelf.reads(), 2);
+}
+
+#[tokio::test]
+async fn what_runs_ahead_of_a_state_that_was_never_written_is_not_applied() {
+    let bench = Bench::new();
+    let first = bench.count("a").await;
+    bench.projections.commit(&first.view());
+    let ahead = bench.count("a").await;
+    bench.projections.commit(&ahead.view());
+    // Another engine writes it, as often as the first would have.
+    let key = StreamId::from_key("a").to_bytes().to_vec();
+    let theirs = br#"{"count":40}"#.to_vec();
+    bench.shelf.0.lock().states.insert(key.clone(), (Revision::of(&theirs), theirs.clone()));
+    assert!(!bench.shelf.apply(&first));
+    assert!(!bench.shelf.apply(&ahead), "it was computed from a state that is not there");
+    assert_eq!(bench.shelf.0.lock().states[&key].1, theirs);
 }
 
 #[tokio::test]

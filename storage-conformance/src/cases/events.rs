@@ -103,26 +103,37 @@ pub async fn s68_a_projection_moves_with_its_cursor<F: Fixture>() {
             a = next;
             restarts += 1;
             let lag = a.statistics().await.subscriptions[0].lag;
-            let counted = value(&a, b"count").await.map_or(0, |(_, value)| value);
+            let counted = state(&a, b"count").await.as_deref().map_or(0, count);
             assert_eq!(counted + lag, 20, "what is counted is settled, and nothing else is");
         }
     }
 }
 
-/// What a projection counts, and its revision.
-async fn value<S: WorkStore>(member: &Member<S>, key: &[u8]) -> Option<(Revision, u64)> {
+/// The state of a projection, which its revision names.
+async fn state<S: WorkStore>(member: &Member<S>, key: &[u8]) -> Option<Vec<u8>> {
     let stored = member.store.reader().projection("totals", key).await.expect("the reading side answers")?;
-    assert_eq!(stored.key, key);
-    Some((stored.revision, String::from_utf8_lossy(&stored.state).parse().expect("it is a number")))
+    assert_eq!((&stored.key[..], stored.revision), (key, Revision::of(&stored.state)));
+    Some(stored.state)
+}
+
+/// A state and the one that counts one more.
+async fn next<S: WorkStore>(member: &Member<S>, key: &[u8]) -> (Option<Vec<u8>>, Vec<u8>) {
+    let before = state(member, key).await;
+    let count = before.as_deref().map_or(0, count);
+    (before, (count + 1).to_string().into_bytes())
+}
+
+/// What a state counts.
+fn count(state: &[u8]) -> u64 {
+    String::from_utf8_lossy(state).parse().expect("it is a number")
 }
 
 /// Handles a message by adding one to a projection, in one unit, until it is applied; how often it conflicted.
 async fn add_one<S: WorkStore>(member: &mut Member<S>, got: &Got, key: &[u8]) -> u32 {
     let mut conflicts = 0;
     loop {
-        let before = value(member, key).await;
-        let state = before.map_or(1, |(_, value)| value + 1).to_string();
-        let projections = [projection(key, before.map(|(revision, _)| revision.0), Some(state.as_bytes()))];
+        let (before, after) = next(member, key).await;
+        let projections = [projection(key, before.as_deref(), Some(&after))];
         match member.units(&[Unit { projections: &projections, ..got.done() }]).await[0] {
             UnitAnswer::Applied { .. } => return conflicts,
             UnitAnswer::ProjectionConflict { index: 0 } => conflicts += 1,
@@ -150,10 +161,8 @@ pub async fn s69_a_shared_projection_loses_no_update<F: Fixture>() {
     let (mine, theirs) = (a.read(0, 0).await, b.read(1, 0).await);
     let mut conflicts = 0;
     for (mine, theirs) in mine.iter().zip(&theirs) {
-        let before = value(&a, b"count").await;
-        let state = before.map_or(1, |(_, value)| value + 1).to_string();
-        let projections =
-            [projection(b"count", before.map(|(revision, _)| revision.0), Some(state.as_bytes()))];
+        let (before, after) = next(&a, b"count").await;
+        let projections = [projection(b"count", before.as_deref(), Some(&after))];
         assert!(applied(&a.units(&[Unit { projections: &projections, ..mine.done() }]).await));
         let stale = b.units(&[Unit { projections: &projections, ..theirs.done() }]).await;
         assert_eq!(stale, [UnitAnswer::ProjectionConflict { index: 0 }]);
@@ -161,7 +170,7 @@ pub async fn s69_a_shared_projection_loses_no_update<F: Fixture>() {
         add_one(&mut b, theirs, b"count").await;
     }
     assert_eq!(conflicts, 200);
-    assert_eq!(value(&a, b"count").await, Some((Revision(400), 400)));
+    assert_eq!(state(&a, b"count").await.as_deref(), Some(&b"400"[..]));
     assert_eq!((a.low(0).await, b.low(1).await), (200, 200));
     // In one batch: the second sees what the first has written.
     a.append(&[
@@ -170,7 +179,8 @@ pub async fn s69_a_shared_projection_loses_no_update<F: Fixture>() {
     ])
     .await;
     let got = a.read(0, 200).await;
-    let once = [projection(b"other", Some(400), Some(b"1")), projection(b"count", Some(400), Some(b"401"))];
+    let from = Some(&b"400"[..]);
+    let once = [projection(b"other", from, Some(b"1")), projection(b"count", from, Some(b"401"))];
     let answers = a
         .units(&[
             Unit { projections: &once, ..got[0].done() },
@@ -189,18 +199,18 @@ pub async fn s69_a_shared_projection_loses_no_update<F: Fixture>() {
 pub async fn s70_a_deleted_projection_is_gone<F: Fixture>() {
     let mut world = World::<F>::new(1).await;
     let mut a = world.joined().await;
-    let write = |key: &'static [u8], based_on: Option<u64>, state: Option<&'static [u8]>| {
-        [projection(key, based_on, state)]
+    let write = |key: &'static [u8], from: Option<&'static [u8]>, state: Option<&'static [u8]>| {
+        [projection(key, from, state)]
     };
     for (projections, expected) in [
         (write(b"k", None, Some(b"1")), true),
         (write(b"k", None, Some(b"1")), false),
-        (write(b"k", Some(2), Some(b"1")), false),
-        (write(b"k", Some(1), Some(b"")), true),
-        (write(b"k", Some(1), None), false),
-        (write(b"k", Some(2), None), true),
+        (write(b"k", Some(b""), Some(b"1")), false),
+        (write(b"k", Some(b"1"), Some(b"")), true),
+        (write(b"k", Some(b"1"), None), false),
+        (write(b"k", Some(b""), None), true),
         (write(b"k", None, None), true),
-        (write(b"k", Some(2), None), false),
+        (write(b"k", Some(b""), None), false),
         (write(b"k", None, Some(b"new")), true),
         (write(b"\0\xFF'", None, Some(b"\0")), true),
         (write(b"z", None, Some(b"\xFF")), true),
@@ -210,7 +220,7 @@ pub async fn s70_a_deleted_projection_is_gone<F: Fixture>() {
     }
     let reader = a.store.reader();
     let one = reader.projection("totals", b"k").await.expect("it is read").expect("it is there");
-    assert_eq!((one.revision, &one.state[..]), (Revision(1), &b"new"[..]));
+    assert_eq!((one.revision, &one.state[..]), (Revision::of(b"new"), &b"new"[..]));
     let page = |after: &'static [u8], count: usize| reader.projections("totals", after, count);
     let keys = |page: Vec<whizbang_storage::ProjectionState>| -> Vec<Vec<u8>> {
         page.into_iter().map(|p| p.key).collect()
@@ -220,6 +230,49 @@ pub async fn s70_a_deleted_projection_is_gone<F: Fixture>() {
     assert_eq!(keys(page(b"k", 9).await.expect("it is read")), [b"z"]);
     assert_eq!(reader.projections("other", b"", 9).await.expect("it is read"), []);
     assert_eq!(reader.projection("other", b"k").await.expect("it is read"), None);
+}
+
+/// What was computed from a state replaces that state alone: not one that others wrote, in whatever step, nor one that was deleted
+/// and made anew. Where the same state is there again, what was computed from it still holds.
+pub async fn what_was_computed_from_a_state_replaces_no_other<F: Fixture>() {
+    let mut world = World::<F>::new(1).await;
+    let (mut a, mut b) = (world.joined().await, world.joined().await);
+    async fn writes<S: WorkStore>(member: &mut Member<S>, from: Option<&[u8]>, to: Option<&[u8]>) -> bool {
+        let projections = [projection(b"k", from, to)];
+        match member.units(&[Unit { projections: &projections, ..group(&[]) }]).await[0] {
+            UnitAnswer::Applied { .. } => true,
+            UnitAnswer::ProjectionConflict { index: 0 } => false,
+            ref other => panic!("{other:?}"),
+        }
+    }
+    // Read by one, deleted and made anew by another.
+    assert!(writes(&mut a, None, Some(b"1")).await);
+    assert_eq!(state(&b, b"k").await.as_deref(), Some(&b"1"[..]));
+    assert!(writes(&mut a, Some(b"1"), None).await);
+    assert!(writes(&mut a, None, Some(b"anew")).await);
+    for to in [Some(&b"2"[..]), None] {
+        assert!(!writes(&mut b, Some(b"1"), to).await, "it was computed from what is gone");
+    }
+    assert_eq!(state(&a, b"k").await.as_deref(), Some(&b"anew"[..]));
+    // Both go on from the same state, and one runs ahead: its second write is based on its first, which is not applied.
+    assert!(writes(&mut a, Some(b"anew"), Some(b"of a")).await);
+    assert!(!writes(&mut b, Some(b"anew"), Some(b"of b")).await);
+    assert!(!writes(&mut b, Some(b"of b"), Some(b"of b, too")).await, "it was computed from what never was");
+    assert_eq!(state(&b, b"k").await.as_deref(), Some(&b"of a"[..]));
+    // Within a batch as well.
+    let ahead = [
+        [projection(b"k", Some(b"of a"), Some(b"3"))],
+        [projection(b"k", Some(b"3"), None)],
+        [projection(b"k", None, Some(b"4"))],
+        [projection(b"k", Some(b"3"), Some(b"5"))],
+        [projection(b"k", Some(b"4"), Some(b"of a"))],
+    ];
+    let answers = a.units(&ahead.each_ref().map(|write| Unit { projections: write, ..group(&[]) })).await;
+    assert!(applied(&answers[..3]) && applied(&answers[4..]), "{answers:?}");
+    assert_eq!(answers[3], UnitAnswer::ProjectionConflict { index: 0 });
+    // The same state once more.
+    assert!(writes(&mut b, Some(b"of a"), Some(b"6")).await);
+    assert_eq!(state(&a, b"k").await.as_deref(), Some(&b"6"[..]));
 }
 
 /// Scenario 71: A new subscription joins late: it starts at the first kept position, and the others are not disturbed.

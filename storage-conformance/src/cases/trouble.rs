@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use whizbang_storage::{
     AppendAnswer, DeadReason, Delivery, Epoch, Expected, Limit, Membership, NotApplied, Operation,
-    OperationAnswer, ParkedKey, Partition, Position, Read, ReadAnswer, Release, Running, Sender, Settle,
-    Settled, SettledAnswer, Statistics, StoreError, StoreReader, SubscriptionId, Unit, Version, WorkBatch,
-    WorkStore,
+    OperationAnswer, ParkedKey, Partition, Position, Projection, Read, ReadAnswer, Release, Revision,
+    Running, Sender, Settle, Settled, SettledAnswer, Statistics, StoreError, StoreReader, SubscriptionId,
+    Unit, Version, WorkBatch, WorkStore,
 };
 
 use crate::{
@@ -205,7 +205,10 @@ pub async fn numbers_at_their_ends_have_no_effect<F: Fixture>() {
     assert!(!answer.settled.contains(&SettledAnswer::Applied), "{:?}", answer.settled);
     let right = got[0].delivery();
     let expects = [Expected { stream, version: Version(END) }];
-    let projections = [projection(b"k", Some(END), Some(b"state"))];
+    let based_on = |revision| {
+        [Projection { based_on: Some(Revision(revision)), ..projection(b"k", None, Some(b"state")) }]
+    };
+    let (last, none) = (based_on(END), based_on(0));
     for unit in [
         Unit { delivery: Some(Delivery { position: Position(END), ..right }), ..got[0].done() },
         Unit { delivery: Some(Delivery { epoch: Epoch(END), ..right }), ..got[0].done() },
@@ -216,7 +219,8 @@ pub async fn numbers_at_their_ends_have_no_effect<F: Fixture>() {
             ..got[0].done()
         },
         Unit { expects: &expects, ..got[0].done() },
-        Unit { projections: &projections, ..got[0].done() },
+        Unit { projections: &last, ..got[0].done() },
+        Unit { projections: &none, ..got[0].done() },
     ] {
         let answers = a.units(&[unit]).await;
         assert!(!applied(&answers), "{unit:?}: {answers:?}");

@@ -182,8 +182,9 @@ impl<A: Fixture, B: Fixture> Pair<A, B> {
                 .map(|(key, based_on, delete)| OwnedProjection {
                     perspective: "totals".to_owned(),
                     key: vec![key],
-                    based_on: based_on.map(|revision| Revision(u64::from(revision))),
-                    state: (!delete).then(|| self.messages.to_le_bytes().to_vec()),
+                    // So few states that a guess is often right.
+                    based_on: based_on.map(|state| Revision::of(&[state % 2])),
+                    state: (!delete).then(|| vec![(self.messages % 2) as u8]),
                 })
                 .into_iter()
                 .collect(),

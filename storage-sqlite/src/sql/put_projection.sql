@@ -1,2 +1,2 @@
-INSERT INTO whizbang_projection (service, perspective, key, revision, state) VALUES (?1, ?2, ?3, 1, ?4)
-ON CONFLICT (service, perspective, key) DO UPDATE SET revision = revision + 1, state = excluded.state;
+INSERT INTO whizbang_projection (service, perspective, key, revision, state) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (service, perspective, key) DO UPDATE SET revision = excluded.revision, state = excluded.state;

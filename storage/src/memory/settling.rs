@@ -202,20 +202,15 @@ impl Call<'_> {
     }
 
     fn project(&mut self, projection: &Projection<'_>) {
-        let revision = self.revision(projection);
         let Some(state) = projection.state else {
             if let Some(keys) = self.data.projections.get_mut(projection.perspective) {
                 keys.remove(projection.key);
             }
             return;
         };
-        let stored =
-            Stored { revision: Revision(revision.map_or(1, |revision| revision.0 + 1)), state: state.into() };
-        self.data
-            .projections
-            .entry(projection.perspective.into())
-            .or_default()
-            .insert(projection.key.into(), stored);
+        let stored = Stored { revision: Revision::of(state), state: state.into() };
+        let keys = self.data.projections.entry(projection.perspective.into()).or_default();
+        keys.insert(projection.key.into(), stored);
     }
 
     /// What was running when its partition was given back, and was named: it counts an attempt.
