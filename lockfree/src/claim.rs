@@ -1,6 +1,6 @@
 //! Encoding in place: claim an upper bound, write, commit what was really written.
 
-use crate::error::{ClaimExceeded, PushError};
+use crate::error::ClaimExceeded;
 use crate::record::{Head, Sink, payload_offset, write_front};
 use crate::ring::Place;
 use crate::rings::Inside;
@@ -42,8 +42,7 @@ pub struct Claim<'a, H, S: Sink> {
 
 impl<'a, H: Copy + Send + 'static, S: Sink> Claim<'a, H, S> {
     #[inline(always)]
-    pub(crate) fn new(inside: Inside<'a>, bytes_max: usize) -> Result<Self, PushError> {
-        let place = inside.place::<H>(bytes_max)?;
+    pub(crate) fn new((inside, place): (Inside<'a>, Place), bytes_max: usize) -> Self {
         let payload = inside.ring().storage.at(place.start + payload_offset::<H>() as u64);
         #[cfg(lockfree_loom)]
         if !crate::sync::step::CLAIM_LEAVES_NOTHING.is_taken() {
@@ -52,7 +51,7 @@ impl<'a, H: Copy + Send + 'static, S: Sink> Claim<'a, H, S> {
                 inside.ring().commit::<S>(place, place.start + crate::record::stride::<H>(bytes_max) as u64)
             };
         }
-        Ok(Claim { inside, place, payload, bytes_max, written: 0, _carries: PhantomData })
+        Claim { inside, place, payload, bytes_max, written: 0, _carries: PhantomData }
     }
 
     /// Appends `bytes` to the payload.

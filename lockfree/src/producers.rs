@@ -4,6 +4,7 @@ use crate::claim::Claim;
 use crate::error::{NoRing, PushError, Rejected};
 use crate::horizon::{Answered, Handle, Herald, Room};
 use crate::record::{Head, Sink, Visit, VisitFn, assert_plain, payload_offset, visit_erased, write_front};
+use crate::ring::Place;
 use crate::rings::{Core, Inside};
 use crate::sync::Arc;
 use crate::ticket::Ticket;
@@ -32,7 +33,7 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
     /// [`PushError`]; nothing has happened then.
     #[inline]
     pub fn try_push(&self, header: H, payload: &[u8]) -> Result<Ticket, PushError> {
-        push_bytes::<H, S>(self.core.enter()?, header, payload)
+        Ok(push_bytes::<H, S>(self.core.enter::<H>(payload.len())?, header, payload))
     }
 
     /// Moves `message` into a ring as it is, to be looked at by the consumer through `V`.
@@ -55,8 +56,8 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
         M: Send + 'static,
         V: Visit<M, S>,
     {
-        match self.core.enter() {
-            Ok(inside) => push_plain::<H, S, M, V>(inside, header, message),
+        match self.core.enter::<H>(size_of::<M>()) {
+            Ok(entered) => Ok(push_plain::<H, S, M, V>(entered, header, message)),
             Err(reason) => Err(Rejected::new(message, reason)),
         }
     }
@@ -70,7 +71,7 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
     /// [`PushError`]; nothing has happened then.
     #[inline]
     pub fn try_claim(&self, bytes_max: usize) -> Result<Claim<'_, H, S>, PushError> {
-        Claim::new(self.core.enter()?, bytes_max)
+        Ok(Claim::new(self.core.enter::<H>(bytes_max)?, bytes_max))
     }
 
     /// A ring of one's own, the fastest way in. Dropping the publisher gives the ring back.
@@ -203,7 +204,7 @@ impl<H: Copy + Send + 'static, S: Sink> Publisher<H, S> {
     /// [`PushError`]; nothing has happened then.
     #[inline]
     pub fn try_push(&mut self, header: H, payload: &[u8]) -> Result<Ticket, PushError> {
-        push_bytes::<H, S>(self.core.enter_owned(self.ring)?, header, payload)
+        Ok(push_bytes::<H, S>(self.enter(payload.len())?, header, payload))
     }
 
     /// As [`Producers::try_push_plain`].
@@ -217,8 +218,8 @@ impl<H: Copy + Send + 'static, S: Sink> Publisher<H, S> {
         M: Send + 'static,
         V: Visit<M, S>,
     {
-        match self.core.enter_owned(self.ring) {
-            Ok(inside) => push_plain::<H, S, M, V>(inside, header, message),
+        match self.enter(size_of::<M>()) {
+            Ok(entered) => Ok(push_plain::<H, S, M, V>(entered, header, message)),
             Err(reason) => Err(Rejected::new(message, reason)),
         }
     }
@@ -230,7 +231,15 @@ impl<H: Copy + Send + 'static, S: Sink> Publisher<H, S> {
     /// [`PushError`]; nothing has happened then.
     #[inline]
     pub fn try_claim(&mut self, bytes_max: usize) -> Result<Claim<'_, H, S>, PushError> {
-        Claim::new(self.core.enter_owned(self.ring)?, bytes_max)
+        Ok(Claim::new(self.enter(bytes_max)?, bytes_max))
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, bytes: usize) -> Result<(Inside<'_>, Place), PushError> {
+        // SAFETY: `publisher` took the number from these very rings.
+        let ring = unsafe { self.core.rings.get_unchecked(self.ring as usize) };
+        // SAFETY: the ring is this publisher's own, and a claim on it would still borrow what our caller has borrowed anew.
+        unsafe { self.core.enter_own::<H>(ring, self.ring, bytes) }
     }
 
     /// Waits until this ring, having refused a push, has room again, or is closed.
@@ -276,8 +285,8 @@ impl<H, S: Sink> Drop for Publisher<H, S> {
     fn drop(&mut self) {
         let ring = &self.core.rings[self.ring as usize];
         if ring.is_somebody_inside() {
-            // A claim was forgotten, not dropped. Once closed the consumer may rest until it has left: the way out rings.
-            drop(self.core.enter_owned(self.ring));
+            // A claim was forgotten, not dropped.
+            self.core.leave_forgotten(self.ring);
         }
         ring.disown();
     }
@@ -290,12 +299,11 @@ impl<H, S: Sink> std::fmt::Debug for Publisher<H, S> {
 }
 
 #[inline(always)]
-fn push_bytes<H, S>(inside: Inside<'_>, header: H, payload: &[u8]) -> Result<Ticket, PushError>
+fn push_bytes<H, S>((inside, place): (Inside<'_>, Place), header: H, payload: &[u8]) -> Ticket
 where
     H: Copy + Send + 'static,
     S: Sink,
 {
-    let place = inside.place::<H>(payload.len())?;
     let storage = &inside.ring().storage;
     let head = Head::<S>::message::<H>(payload.len(), None);
     // SAFETY: the place was found for this header and payload, and is ours until the commit.
@@ -304,11 +312,11 @@ where
     // SAFETY: as above; the ring's bytes do not overlap with what the caller can lend us, which is not freed yet.
     unsafe { to.copy_from_nonoverlapping(NonNull::from(payload).cast(), payload.len()) };
     // SAFETY: head, header and payload are written, for the place found with this length.
-    Ok(unsafe { inside.commit::<H, S>(place, payload.len()) })
+    unsafe { inside.commit::<H, S>(place, payload.len()) }
 }
 
 #[inline(always)]
-fn push_plain<H, S, M, V>(inside: Inside<'_>, header: H, message: M) -> Result<Ticket, Rejected<M>>
+fn push_plain<H, S, M, V>((inside, place): (Inside<'_>, Place), header: H, message: M) -> Ticket
 where
     H: Copy + Send + 'static,
     S: Sink,
@@ -317,10 +325,6 @@ where
 {
     const { assert_plain::<M>() };
     let bytes = size_of::<M>();
-    let place = match inside.place::<H>(bytes) {
-        Ok(place) => place,
-        Err(reason) => return Err(Rejected::new(message, reason)),
-    };
     let storage = &inside.ring().storage;
     let visit: VisitFn<S> = visit_erased::<M, V, S>;
     let head = Head::<S>::message::<H>(bytes, Some(visit));
@@ -330,5 +334,5 @@ where
     // SAFETY: as above; the payload's place is a multiple of UNIT, which `M` is aligned to at most.
     unsafe { to.cast::<M>().write(message) };
     // SAFETY: head, header and message are written, for the place found with this size.
-    Ok(unsafe { inside.commit::<H, S>(place, bytes) })
+    unsafe { inside.commit::<H, S>(place, bytes) }
 }

@@ -28,11 +28,12 @@ struct ProducerLine {
     owned: AtomicU32,
     /// The head as it was when a producer was last refused; room means that the head is past it.
     refused_at: AtomicU64,
-    /// The head as the producer last saw it. Belongs to whoever is inside.
-    head_seen: UnsafeCell<u64>,
+    /// Up to where there is room: the head as the producer last saw it, and the ring's bytes. Nobody else looks at it.
+    room_to: UnsafeCell<u64>,
 }
 
-// SAFETY: `head_seen` is touched only in `place`, whose caller is inside, and only one is inside at a time.
+// SAFETY: `room_to` is touched only in `has_room_to`, whose caller is the producer; there is one at a time, and it sees what
+// the one before did.
 unsafe impl Sync for ProducerLine {}
 
 /// Written by the consumer, once per finished batch.
@@ -66,14 +67,14 @@ impl Ring {
                 inside: AtomicU32::new(NOBODY),
                 owned: AtomicU32::new(NOBODY),
                 refused_at: AtomicU64::new(0),
-                head_seen: UnsafeCell::new(0),
+                room_to: UnsafeCell::new(bytes as u64),
             }),
             consumer: CachePadded::new(ConsumerLine { head: AtomicU64::new(0) }),
             waiters: CachePadded::new(Waiters::new()),
         })
     }
 
-    // The producer's steps, in order: enter, place, (write), commit, leave.
+    // The producer's steps, in order: enter, place, (write), commit, leave. In a ring of one's own place comes first.
 
     /// Enters a ring that many may enter; false when somebody is inside.
     #[inline(always)]
@@ -87,7 +88,7 @@ impl Ring {
             inside.store(SOMEBODY, Ordering::Relaxed);
             return true;
         }
-        // Acquire stripe.grabbed: pairs with the release in `leave`; the tail and `head_seen` of the one before.
+        // Acquire stripe.grabbed: pairs with the release in `leave`; the tail and `room_to` of the one before.
         inside.swap(SOMEBODY, edge::STRIPE_GRABBED.acquire()) == NOBODY
     }
 
@@ -109,38 +110,59 @@ impl Ring {
     ///
     /// # Safety
     ///
-    /// The caller is inside.
+    /// The caller is the producer: it is inside, or nobody else may enter.
     #[inline(always)]
     pub(crate) unsafe fn place(&self, need: usize) -> Option<Place> {
-        let bytes = self.storage.bytes() as u64;
-        // Relaxed: the caller is inside, so it or the one it entered after wrote it.
+        // Relaxed: the caller is the producer, so it or the one that it came after wrote it.
         let tail = self.producer.tail.load(Ordering::Relaxed);
-        let before_wrap = bytes - (tail & (bytes - 1));
-        let start = if need as u64 > before_wrap { tail + before_wrap } else { tail };
-        let end = start + need as u64;
-        let fits = self.producer.head_seen.with_mut(|seen| {
-            // SAFETY: `head_seen` belongs to whoever is inside, which is the caller.
-            let seen = unsafe { &mut *seen };
-            if end - *seen > bytes {
+        let need = need as u64;
+        // Without room for the record alone there is none behind padding either: most refusals end here.
+        // SAFETY: passed on from the caller.
+        if !unsafe { self.has_room_to(tail + need) } {
+            return None;
+        }
+        let before_wrap = self.storage.wrap_after(tail) - tail;
+        let mut start = tail;
+        if need > before_wrap {
+            start += before_wrap;
+            // SAFETY: as above.
+            if !unsafe { self.has_room_to(start + need) } {
+                return None;
+            }
+        }
+        Storage::will_write_soon(self.storage.at(start), WRITE_AHEAD);
+        Some(Place { tail, start })
+    }
+
+    /// Whether everything before `end` may be written.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the producer.
+    #[inline(always)]
+    unsafe fn has_room_to(&self, end: u64) -> bool {
+        self.producer.room_to.with_mut(|room_to| {
+            // SAFETY: `room_to` belongs to the producer, which is the caller.
+            let room_to = unsafe { &mut *room_to };
+            if end > *room_to {
                 // Acquire ring.freed: pairs with the release in `free`; the consumer is done with what lay there.
-                *seen = self.consumer.head.load(edge::RING_FREED.acquire());
-                if end - *seen > bytes && step::FULL_CHECK.is_taken() {
+                let head = self.consumer.head.load(edge::RING_FREED.acquire());
+                *room_to = head + self.storage.bytes() as u64;
+                if end > *room_to && step::FULL_CHECK.is_taken() {
                     // Relaxed: who was refused reads its own store; see `horizon::Room`.
-                    self.producer.refused_at.store(*seen, Ordering::Relaxed);
+                    self.producer.refused_at.store(head, Ordering::Relaxed);
                     return false;
                 }
             }
             true
-        });
-        Storage::will_write_soon(self.storage.at(start), WRITE_AHEAD);
-        fits.then_some(Place { tail, start })
+        })
     }
 
     /// Makes the record at `place` and everything up to `end` the consumer's.
     ///
     /// # Safety
     ///
-    /// The caller is inside, got `place` from [`place`](Self::place) since it entered, and has written a whole
+    /// The caller is inside, got `place` from [`place`](Self::place) since its last commit, and has written a whole
     /// record from `place.start` to `end`, inside the bytes it asked for.
     #[inline(always)]
     pub(crate) unsafe fn commit<S: Sink>(&self, place: Place, end: u64) {
@@ -167,7 +189,7 @@ impl Ring {
     /// Takes the ring for a publisher; false when it has one.
     pub(crate) fn try_own(&self) -> bool {
         let owned = &self.producer.owned;
-        // Acquire publisher.ended: pairs with the release in `disown`; the tail and `head_seen` of the one before.
+        // Acquire publisher.ended: pairs with the release in `disown`; the tail and `room_to` of the one before.
         let acquire = edge::PUBLISHER_ENDED.acquire();
         owned.compare_exchange(NOBODY, SOMEBODY, acquire, Ordering::Relaxed).is_ok()
     }

@@ -136,24 +136,67 @@ pub(crate) struct Core {
 const ROUNDS: usize = if cfg!(lockfree_loom) { 1 } else { 32 };
 
 impl Core {
-    /// Enters the ring of this thread's seat, or else a stripe that nobody is in.
+    /// Enters the ring of this thread's seat, or else a stripe that nobody is in, and finds a place there for a record of
+    /// `H` with `bytes` payload.
     #[inline(always)]
-    pub(crate) fn enter(&self) -> Result<Inside<'_>, PushError> {
+    pub(crate) fn enter<H>(&self, bytes: usize) -> Result<(Inside<'_>, Place), PushError> {
         let seat = seat();
         if seat < self.seats {
             // SAFETY: there are at least as many rings as seats.
             let ring = unsafe { self.rings.get_unchecked(seat as usize) };
             // Its thread may hold a claim; the ring is not entered twice.
             if !ring.is_inside() {
-                ring.enter_owned();
-                return Inside::new(self, ring, seat);
+                // SAFETY: only who has the seat enters this ring, and that is this thread, which is not inside.
+                return unsafe { self.enter_own::<H>(ring, seat, bytes) };
             }
         }
-        match self.enter_elsewhere(seat) {
-            Some(index) => Inside::new(self, &self.rings[index as usize], index),
-            None if self.is_closed() => Err(PushError::Closed),
-            None => Err(PushError::Full),
+        let Some(index) = self.enter_elsewhere(seat) else { return Err(self.refusal(PushError::Full)) };
+        let inside = Inside::new(self, &self.rings[index as usize], index);
+        inside.look_for_close()?;
+        // SAFETY: we are inside.
+        let place = unsafe { self.place::<H>(inside.ring, bytes) }?;
+        Ok((inside, place))
+    }
+
+    /// Finds a place in a ring of the caller's own, and only then enters it: a push that is refused has written nothing that
+    /// others read.
+    ///
+    /// # Safety
+    ///
+    /// Nobody but the caller enters this ring, and the caller has no claim on it.
+    #[inline(always)]
+    pub(crate) unsafe fn enter_own<'a, H>(
+        &'a self,
+        ring: &'a Ring,
+        index: u32,
+        bytes: usize,
+    ) -> Result<(Inside<'a>, Place), PushError> {
+        // SAFETY: by this function's contract nobody else produces here.
+        let place = unsafe { self.place::<H>(ring, bytes) }?;
+        ring.enter_owned();
+        let inside = Inside::new(self, ring, index);
+        inside.look_for_close()?;
+        Ok((inside, place))
+    }
+
+    /// # Safety
+    ///
+    /// The caller is the producer of `ring`; see [`Ring::place`].
+    #[inline(always)]
+    unsafe fn place<H>(&self, ring: &Ring, bytes: usize) -> Result<Place, PushError> {
+        let bytes_max = self.payload_bytes_max;
+        if bytes > bytes_max {
+            return Err(self.refusal(PushError::TooLarge { bytes_max }));
         }
+        // SAFETY: passed on from the caller.
+        let place = unsafe { ring.place(stride::<H>(bytes)) };
+        place.ok_or_else(|| self.refusal(PushError::Full))
+    }
+
+    /// Why nothing is pushed, if not for `reason`: a ring that is closed will never have room.
+    #[inline(always)]
+    fn refusal(&self, reason: PushError) -> PushError {
+        if self.is_closed() { PushError::Closed } else { reason }
     }
 
     /// Enters what else there is; which ring that was.
@@ -186,12 +229,10 @@ impl Core {
         None
     }
 
-    /// Enters a ring that the caller owns.
-    #[inline(always)]
-    pub(crate) fn enter_owned(&self, index: u32) -> Result<Inside<'_>, PushError> {
-        let ring = &self.rings[index as usize];
-        ring.enter_owned();
-        Inside::new(self, ring, index)
+    /// Leaves a ring of the caller's own in which it forgot that it was inside: once closed the consumer may rest until
+    /// then, and the way out rings.
+    pub(crate) fn leave_forgotten(&self, index: u32) {
+        drop(Inside::new(self, &self.rings[index as usize], index));
     }
 
     /// The ring to which this thread's next push goes.
@@ -268,10 +309,15 @@ pub(crate) struct Inside<'a> {
 impl<'a> Inside<'a> {
     /// The caller has entered `ring`.
     #[inline(always)]
-    fn new(core: &'a Core, ring: &'a Ring, index: u32) -> Result<Self, PushError> {
-        let inside = Inside { core, ring, index, has_committed: false };
-        core.fences.light(edge::CLOSE_SEEN);
-        if step::CLOSE_LOOK.is_taken() && core.is_closed() { Err(PushError::Closed) } else { Ok(inside) }
+    fn new(core: &'a Core, ring: &'a Ring, index: u32) -> Self {
+        Inside { core, ring, index, has_committed: false }
+    }
+
+    /// Whether what is committed from here on is still accepted.
+    #[inline(always)]
+    fn look_for_close(&self) -> Result<(), PushError> {
+        self.core.fences.light(edge::CLOSE_SEEN);
+        if step::CLOSE_LOOK.is_taken() && self.core.is_closed() { Err(PushError::Closed) } else { Ok(()) }
     }
 
     #[inline(always)]
@@ -279,22 +325,11 @@ impl<'a> Inside<'a> {
         self.ring
     }
 
-    /// Finds a place for a record of `H` with `bytes` payload.
-    #[inline(always)]
-    pub(crate) fn place<H>(&self, bytes: usize) -> Result<Place, PushError> {
-        let bytes_max = self.core.payload_bytes_max;
-        if bytes > bytes_max {
-            return Err(PushError::TooLarge { bytes_max });
-        }
-        // SAFETY: we are inside.
-        unsafe { self.ring.place(stride::<H>(bytes)) }.ok_or(PushError::Full)
-    }
-
     /// Gives the record written at `place`, with `bytes` payload, to the consumer.
     ///
     /// # Safety
     ///
-    /// `place` came from [`place`](Self::place) of this very visit, for at least `bytes`, and the record is whole.
+    /// `place` was found with this very visit, for at least `bytes`, and the record is whole.
     #[inline(always)]
     pub(crate) unsafe fn commit<H, S: Sink>(mut self, place: Place, bytes: usize) -> Ticket {
         let position = place.start + stride::<H>(bytes) as u64;

@@ -250,6 +250,28 @@ fn after_the_close_nothing_comes_in_and_everything_comes_out() {
     assert_eq!(producers.try_claim(1).unwrap_err(), PushError::Closed);
 }
 
+/// Who is told that a ring is full waits for room, which a closed ring never has.
+#[test]
+fn a_ring_that_is_full_and_closed_says_that_it_is_closed() {
+    fn refused(mut push: impl FnMut(&[u8]) -> Result<Ticket, PushError>, bytes: usize) -> [PushError; 2] {
+        while push(&[]).is_ok() {}
+        [push(&[]).unwrap_err(), push(&vec![0; bytes]).unwrap_err()]
+    }
+    // This thread pushes through the ring of its seat, or through a stripe where there are no seats.
+    for seats in [64, 0] {
+        let config = RingsConfig { seats, stripes: 1, publishers_max: 1, ring_bytes: 256 };
+        let (producers, _consumer) = rings::<Header, Log>(config, &Doorbell::new()).unwrap();
+        let mut publisher = producers.publisher().unwrap();
+        let bytes_max = producers.record_bytes_max();
+        for expected in [[PushError::Full, PushError::TooLarge { bytes_max }], [PushError::Closed; 2]] {
+            let bytes = bytes_max + 1;
+            assert_eq!(refused(|payload| publisher.try_push((0, 0), payload), bytes), expected);
+            assert_eq!(refused(|payload| producers.try_push((0, 0), payload), bytes), expected);
+            producers.close();
+        }
+    }
+}
+
 #[test]
 fn limits_hold_and_rings_take_turns() {
     let config = RingsConfig { seats: 0, stripes: 1, publishers_max: 3, ring_bytes: 4096 };
