@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use whizbang_storage::{
-    Abilities, Answer, AppendAnswer, Epoch, Hint, InstanceId, LaneState, OnDead, Owned, Page, Partition,
-    ReadAnswer, Service, SettledAnswer, StoreError, StoreReader, StreamId, UnitAnswer, Version, WorkBatch,
-    WorkStore,
+    Answer, AppendAnswer, Epoch, InstanceId, LaneState, OnDead, Owned, Page, Partition, ReadAnswer,
+    SettledAnswer, StoreError, StoreReader, StreamId, UnitAnswer, Version, WorkBatch, WorkStore,
 };
-use whizbang_storage_conformance::{OwnedBatch, OwnedMembership, OwnedOperation, OwnedSettle};
+use whizbang_storage_conformance::{Between, OwnedBatch, OwnedMembership, OwnedOperation, OwnedSettle};
 
 use crate::clock::RunClock;
 
@@ -92,9 +91,8 @@ defects! {
     "store-drops-due-work": "the last message of the due work is marked as handed out and not given",
 }
 
-/// A store with the defect of this run, if it is one of the store.
-pub(crate) struct Wrong<S> {
-    inner: S,
+/// Gives a store the defect of this run, if it is one of the store.
+pub(crate) struct Wrong {
     clock: RunClock,
     defect: &'static str,
     random: fastrand::Rng,
@@ -102,17 +100,17 @@ pub(crate) struct Wrong<S> {
     numbers: BTreeMap<InstanceId, (u64, u64)>,
 }
 
-impl<S> Wrong<S> {
-    pub(crate) fn new(inner: S, clock: RunClock, seed: u64, planted: Option<Defect>) -> Self {
+impl Wrong {
+    pub(crate) fn new(clock: RunClock, seed: u64, planted: Option<Defect>) -> Self {
         let defect = planted.map_or("", |defect| defect.name);
         let defect = if defect.starts_with("store-") { defect } else { "" };
         let random = fastrand::Rng::with_seed(seed);
-        Self { inner, clock, defect, random, numbers: BTreeMap::new() }
+        Self { clock, defect, random, numbers: BTreeMap::new() }
     }
 }
 
-impl<S: WorkStore> Wrong<S> {
-    async fn ask(&mut self, batch: &mut OwnedBatch) {
+impl Wrong {
+    async fn ask<S: WorkStore>(&mut self, store: &S, batch: &mut OwnedBatch) {
         let units = &mut batch.units;
         match self.defect {
             "store-forgets-settled" if self.random.u32(0..4) == 0 => batch.settled.clear(),
@@ -135,8 +133,7 @@ impl<S: WorkStore> Wrong<S> {
             }
             "store-ignores-revisions" => {
                 for projection in units.iter_mut().flat_map(|unit| &mut unit.projections) {
-                    let stored =
-                        self.inner.reader().projection(&projection.perspective, &projection.key).await;
+                    let stored = store.reader().projection(&projection.perspective, &projection.key).await;
                     projection.based_on = stored.ok().flatten().map(|stored| stored.revision);
                 }
             }
@@ -153,7 +150,7 @@ impl<S: WorkStore> Wrong<S> {
                     let mut kept = Vec::new();
                     for expected in std::mem::take(&mut unit.expects) {
                         let mut page = Page::default();
-                        let reader = self.inner.reader();
+                        let reader = store.reader();
                         let read = reader.history(expected.stream, Version(0), usize::MAX, &mut page).await;
                         if read.is_err() || page.len() as u64 != expected.version.0 {
                             kept.push(expected);
@@ -265,16 +262,15 @@ impl<S: WorkStore> Wrong<S> {
     }
 }
 
-impl<S: WorkStore> WorkStore for Wrong<S> {
-    type Reader = S::Reader;
-
-    async fn process_work_batch(
+impl<S: WorkStore> Between<S> for Wrong {
+    async fn process(
         &mut self,
+        store: &mut S,
         batch: &WorkBatch<'_>,
         answer: &mut Answer,
     ) -> Result<(), StoreError> {
         if self.defect.is_empty() {
-            return self.inner.process_work_batch(batch, answer).await;
+            return store.process_work_batch(batch, answer).await;
         }
         let mut asked = OwnedBatch::from(batch);
         let number = batch.from.number;
@@ -282,28 +278,12 @@ impl<S: WorkStore> WorkStore for Wrong<S> {
         asked.from.number = as_number;
         // What is changed is changed alike when it comes again, or the store would notice.
         self.random.seed(number);
-        self.ask(&mut asked).await;
-        let done = asked.send_to(&mut self.inner, answer).await;
+        self.ask(store, &mut asked).await;
+        let done = asked.send_to(store, answer).await;
         if done.is_ok() {
             self.numbers.insert(batch.from.instance, (number, as_number));
             self.answer(batch, is_repeat, answer);
         }
         done
-    }
-
-    fn reader(&self) -> S::Reader {
-        self.inner.reader()
-    }
-
-    fn service(&self) -> &Service {
-        self.inner.service()
-    }
-
-    fn abilities(&self) -> Abilities {
-        self.inner.abilities()
-    }
-
-    fn on_hint(&mut self, hint: Hint) {
-        self.inner.on_hint(hint);
     }
 }

@@ -12,7 +12,7 @@ use whizbang_storage::{
     ProjectionState, ReadError, Service, Statistics, StoreError, StoreReader, StreamId, Version, Whereabouts,
     WorkBatch, WorkStore,
 };
-use whizbang_storage_conformance::{Faults, Faulty};
+use whizbang_storage_conformance::{Between, Faults, Faulty, Wrapped};
 
 use crate::clock::RunClock;
 use crate::planted::Wrong;
@@ -22,7 +22,7 @@ use crate::watch::Watch;
 
 /// A store handle of one process.
 pub(crate) struct Station {
-    inner: Faulty<Watched>,
+    inner: Faulty<Wrapped<Wrapped<MemoryStore, Wrong>, Watched>>,
     network: Network,
     hints: bool,
 }
@@ -90,17 +90,9 @@ impl Station {
         let network = Network::new(seed ^ 1, shape);
         // Every other process is ahead of its neighbours, by less than what is a silence of all.
         let ahead = (process % 2) as i64 * shape.service.time_to_live.as_micros() as i64 * 9 / 20;
-        let inner = Faulty::seeded(
-            Watched {
-                inner: Wrong::new(store, clock.clone(), seed, shape.planted),
-                process,
-                watch,
-                clock,
-                ahead,
-            },
-            seed,
-            shape.odds,
-        );
+        let store = Wrapped { store, between: Wrong::new(clock.clone(), seed, shape.planted) };
+        let between = Watched { process, watch, clock, ahead };
+        let inner = Faulty::seeded(Wrapped { store, between }, seed, shape.odds);
         let faults = inner.faults();
         (Self { inner, network: network.clone(), hints: shape.hints }, faults, network)
     }
@@ -139,9 +131,8 @@ impl WorkStore for Station {
     }
 }
 
-/// The store, with somebody who looks at every answer.
+/// Somebody who looks at every answer.
 pub(crate) struct Watched {
-    inner: Wrong<MemoryStore>,
     process: usize,
     watch: Watch,
     clock: RunClock,
@@ -149,34 +140,17 @@ pub(crate) struct Watched {
     ahead: i64,
 }
 
-impl WorkStore for Watched {
-    type Reader = MemoryReader;
-
-    async fn process_work_batch(
+impl<S: WorkStore> Between<S> for Watched {
+    async fn process(
         &mut self,
+        store: &mut S,
         batch: &WorkBatch<'_>,
         answer: &mut Answer,
     ) -> Result<(), StoreError> {
         self.clock.called_by(self.ahead);
-        let done = self.inner.process_work_batch(batch, answer).await;
+        let done = store.process_work_batch(batch, answer).await;
         self.watch.answered(self.process, batch, answer, &done);
         done
-    }
-
-    fn reader(&self) -> MemoryReader {
-        self.inner.reader()
-    }
-
-    fn service(&self) -> &Service {
-        self.inner.service()
-    }
-
-    fn abilities(&self) -> Abilities {
-        self.inner.abilities()
-    }
-
-    fn on_hint(&mut self, hint: Hint) {
-        self.inner.on_hint(hint);
     }
 }
 

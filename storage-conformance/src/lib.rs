@@ -5,7 +5,8 @@
 //!   A case that fails says which rules of the contract it proves.
 //! - [`Fixture`] is what a backend brings; [`World`] and [`Member`] are what the cases are written with. [`Memory`] is the shortest one,
 //!   to copy and to compare with; [`JournalFixture`] is that of whoever brings a [`Journal`](whizbang_storage::journal::Journal).
-//! - [`Faulty`] wraps a store and lets its calls fail, before or after the commit; [`Recorded`] logs them.
+//! - [`Faulty`] wraps a store and lets its calls fail, before or after the commit; [`Recorded`] logs them; with [`Wrapped`] anything
+//!   else stands in front of it.
 //! - [`differential`] makes sequences of operations, runs each against two stores and compares every answer.
 //!
 //! `docs/write-a-backend.md` leads through all of it.
@@ -25,6 +26,7 @@ mod recorded;
 mod rules;
 mod seen;
 mod world;
+mod wrapped;
 
 pub use faulty::*;
 pub use fixture::*;
@@ -38,6 +40,7 @@ pub use recorded::*;
 pub use rules::{Rule, rules};
 pub use seen::*;
 pub use world::*;
+pub use wrapped::*;
 
 /// What the macros use; not part of the interface.
 #[doc(hidden)]

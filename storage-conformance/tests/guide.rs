@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use whizbang_storage::{
-    Abilities, Answer, Hint, MemoryReader, MemoryStore, NotApplied, Service, Settle, StoreError, TestClock,
-    Unit, WorkBatch, WorkStore,
+    Answer, MemoryStore, NotApplied, Service, Settle, StoreError, TestClock, Unit, WorkBatch, WorkStore,
 };
-use whizbang_storage_conformance::{Fixture, Memory, OpenError};
+use whizbang_storage_conformance::{Between, Fixture, Memory, OpenError, Wrapped};
 
 const GUIDE: &str = include_str!("../../docs/write-a-backend.md");
 
@@ -22,11 +21,8 @@ thread_local! {
     static STEP: Cell<u8> = const { Cell::new(STEPS) };
 }
 
-/// A store that can do what is done up to a step.
-struct UpTo {
-    store: MemoryStore,
-    step: u8,
-}
+/// Lets through what is done up to a step.
+struct UpTo(u8);
 
 impl UpTo {
     fn knows(&self, batch: &WorkBatch<'_>) -> bool {
@@ -37,55 +33,38 @@ impl UpTo {
             (4, batch.due.is_some() || !batch.units.iter().all(is_done)),
             (5, !batch.operations.is_empty() || batch.housekeeping.is_some()),
         ];
-        needed.iter().all(|(step, is_needed)| !is_needed || *step <= self.step)
+        needed.iter().all(|(step, is_needed)| !is_needed || *step <= self.0)
     }
 }
 
-impl WorkStore for UpTo {
-    type Reader = MemoryReader;
-
-    async fn process_work_batch(
+impl Between<MemoryStore> for UpTo {
+    async fn process(
         &mut self,
+        store: &mut MemoryStore,
         batch: &WorkBatch<'_>,
         answer: &mut Answer,
     ) -> Result<(), StoreError> {
         if !self.knows(batch) {
             return Err(NotApplied::Failed("that comes with a later step".into()).into());
         }
-        self.store.process_work_batch(batch, answer).await
-    }
-
-    fn reader(&self) -> MemoryReader {
-        self.store.reader()
-    }
-
-    fn service(&self) -> &Service {
-        self.store.service()
-    }
-
-    fn abilities(&self) -> Abilities {
-        self.store.abilities()
-    }
-
-    fn on_hint(&mut self, hint: Hint) {
-        self.store.on_hint(hint);
+        store.process_work_batch(batch, answer).await
     }
 }
 
 struct Stepwise(Memory);
 
 impl Fixture for Stepwise {
-    type Store = UpTo;
+    type Store = Wrapped<MemoryStore, UpTo>;
 
     async fn fresh(clock: TestClock) -> Self {
         Self(Memory::fresh(clock).await)
     }
 
-    async fn open(&self, service: Service) -> Result<UpTo, OpenError> {
-        Ok(UpTo { store: self.0.open(service).await?, step: STEP.get() })
+    async fn open(&self, service: Service) -> Result<Self::Store, OpenError> {
+        Ok(Wrapped { store: self.0.open(service).await?, between: UpTo(STEP.get()) })
     }
 
-    async fn crash(&mut self, stores: Vec<UpTo>) {
+    async fn crash(&mut self, stores: Vec<Self::Store>) {
         drop(stores);
     }
 }

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use whizbang_storage::journal::{Journal, JournalError, Replay};
 use whizbang_storage::{
-    Abilities, Answer, Hint, MemoryDatabase, MemoryReader, MemoryStore, NotApplied, Service, StoreError,
-    SystemClock, TestClock, WorkBatch, WorkStore,
+    Answer, MemoryDatabase, MemoryStore, NotApplied, Service, StoreError, SystemClock, TestClock, WorkBatch,
+    WorkStore,
 };
 use whizbang_storage_conformance::differential::{self, Plan};
-use whizbang_storage_conformance::{Fixture, Memory, OpenError, SchemaAge};
+use whizbang_storage_conformance::{Between, Fixture, Memory, OpenError, SchemaAge, Wrapped};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Numbered records, in order.
@@ -91,17 +91,14 @@ fn snapshot_of(records: Records) -> Vec<u8> {
     shelf.with(|kept| kept.snapshot.clone())
 }
 
-/// A store that looks after every batch whether the journal says what is in memory.
-struct Checked {
-    store: MemoryStore,
-    shelf: Shelf,
-}
+/// Looks after every batch whether the journal says what is in memory.
+struct Checked(Shelf);
 
 impl Checked {
-    fn check(&self) {
-        let records = self.shelf.with(|kept| kept.records.clone());
-        self.store.database().snapshot().expect("it is written");
-        let live = self.shelf.with(|kept| kept.snapshot.clone());
+    fn check(&self, store: &MemoryStore) {
+        let records = self.0.with(|kept| kept.records.clone());
+        store.database().snapshot().expect("it is written");
+        let live = self.0.with(|kept| kept.snapshot.clone());
         let last = records.last().map_or(0, |(number, _)| *number);
         assert!(snapshot_of(records.clone()) == live, "the records say something else than memory");
         assert!(
@@ -110,38 +107,21 @@ impl Checked {
         );
         // Most of the time the records stay, so that long journals are read as well.
         if !last.is_multiple_of(16) {
-            self.shelf.with(|kept| kept.records = records);
+            self.0.with(|kept| kept.records = records);
         }
     }
 }
 
-impl WorkStore for Checked {
-    type Reader = MemoryReader;
-
-    async fn process_work_batch(
+impl Between<MemoryStore> for Checked {
+    async fn process(
         &mut self,
+        store: &mut MemoryStore,
         batch: &WorkBatch<'_>,
         answer: &mut Answer,
     ) -> Result<(), StoreError> {
-        self.store.process_work_batch(batch, answer).await?;
-        self.check();
+        store.process_work_batch(batch, answer).await?;
+        self.check(store);
         Ok(())
-    }
-
-    fn reader(&self) -> MemoryReader {
-        self.store.reader()
-    }
-
-    fn service(&self) -> &Service {
-        self.store.service()
-    }
-
-    fn abilities(&self) -> Abilities {
-        self.store.abilities()
-    }
-
-    fn on_hint(&mut self, hint: Hint) {
-        self.store.on_hint(hint);
     }
 }
 
@@ -167,13 +147,13 @@ impl Journalled {
 }
 
 impl Fixture for Journalled {
-    type Store = Checked;
+    type Store = Wrapped<MemoryStore, Checked>;
 
     async fn fresh(clock: TestClock) -> Self {
         Self { clock, shelf: Shelf::default(), database: RefCell::default(), open: RefCell::default() }
     }
 
-    async fn open(&self, service: Service) -> Result<Checked, OpenError> {
+    async fn open(&self, service: Service) -> Result<Self::Store, OpenError> {
         let mut database = self.database.borrow_mut();
         let database = match &mut *database {
             Some(database) => database,
@@ -181,10 +161,10 @@ impl Fixture for Journalled {
         };
         let store = database.open(service)?;
         *self.open.borrow_mut() += 1;
-        Ok(Checked { store, shelf: self.shelf.clone() })
+        Ok(Wrapped { store, between: Checked(self.shelf.clone()) })
     }
 
-    async fn crash(&mut self, stores: Vec<Checked>) {
+    async fn crash(&mut self, stores: Vec<Self::Store>) {
         *self.open.get_mut() -= stores.len();
         if *self.open.get_mut() == 0 {
             *self.database.get_mut() = None;

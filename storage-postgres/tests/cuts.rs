@@ -5,12 +5,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use whizbang_postgres_cluster::{Cluster, Direction, Fault, Proxy};
-use whizbang_storage::{
-    Abilities, Answer, Hint, MemoryDatabase, MemoryStore, NotApplied, Service, StoreError, TestClock,
-    WorkBatch, WorkStore,
-};
+use whizbang_storage::{Answer, NotApplied, Service, StoreError, TestClock, WorkBatch, WorkStore};
 use whizbang_storage_conformance::differential::{self, Plan};
-use whizbang_storage_conformance::{Fixture, Message, OpenError, World, stored};
+use whizbang_storage_conformance::{Between, Fixture, Memory, Message, OpenError, World, Wrapped, stored};
 use whizbang_storage_postgres::{PostgresOptions, PostgresStore};
 
 /// A batch is cut after every byte of the exchange, on its way there and on its way back.
@@ -29,7 +26,7 @@ async fn an_exchange_that_is_cut_at_any_byte_happened_once_after_it_was_repeated
             let batch = WorkBatch { appends: &appends, ..member.batch() };
             let proxy = Arc::clone(&world.fixture.proxy);
             let before = proxy.faults();
-            member.store.next = Some(Fault::CutAfterBytes(direction, after));
+            member.store.between.next = Some(Fault::CutAfterBytes(direction, after));
             let answers = member.ok(batch).await.appends.clone();
             assert_eq!(stored(&answers), [expected + 1, expected + 2], "{direction:?} after {after} bytes");
             expected += 2;
@@ -75,7 +72,7 @@ struct Cut {
 }
 
 impl Fixture for Cut {
-    type Store = Persistent;
+    type Store = Wrapped<PostgresStore, Persistent>;
 
     async fn fresh(clock: TestClock) -> Self {
         static SCHEMAS: Mutex<u64> = Mutex::new(0);
@@ -86,13 +83,14 @@ impl Fixture for Cut {
         fixture
     }
 
-    async fn open(&self, service: Service) -> Result<Persistent, OpenError> {
+    async fn open(&self, service: Service) -> Result<Self::Store, OpenError> {
         let store = self.options(service).open().await?;
         let rng = Rng::with_seed(self.proxy.traffic().connections);
-        Ok(Persistent { store, proxy: Arc::clone(&self.proxy), rng, next: None })
+        let between = Persistent { proxy: Arc::clone(&self.proxy), rng, next: None };
+        Ok(Wrapped { store, between })
     }
 
-    async fn crash(&mut self, stores: Vec<Persistent>) {
+    async fn crash(&mut self, stores: Vec<Self::Store>) {
         drop(stores);
     }
 }
@@ -109,9 +107,8 @@ impl Cut {
     }
 }
 
-/// A store whose connection keeps ending, and that repeats what was not answered, as the engine does.
+/// A connection that keeps ending, and somebody who repeats what was not answered, as the engine does.
 struct Persistent {
-    store: PostgresStore,
     proxy: Arc<Proxy>,
     rng: Rng,
     /// What goes wrong with the next call; otherwise that is drawn.
@@ -130,11 +127,10 @@ impl Persistent {
     }
 }
 
-impl WorkStore for Persistent {
-    type Reader = <PostgresStore as WorkStore>::Reader;
-
-    async fn process_work_batch(
+impl Between<PostgresStore> for Persistent {
+    async fn process(
         &mut self,
+        store: &mut PostgresStore,
         batch: &WorkBatch<'_>,
         answer: &mut Answer,
     ) -> Result<(), StoreError> {
@@ -145,7 +141,7 @@ impl WorkStore for Persistent {
                 Some(fault) => self.proxy.arm(fault),
                 None => self.proxy.disarm(),
             }
-            let outcome = self.store.process_work_batch(batch, answer).await;
+            let outcome = store.process_work_batch(batch, answer).await;
             match &outcome {
                 // A connection that has ended is no answer; everything else is one.
                 Err(StoreError::Unknown(_)) => {}
@@ -159,39 +155,5 @@ impl WorkStore for Persistent {
         self.proxy.disarm();
         count(&CUTS, self.proxy.faults() - before);
         outcome
-    }
-
-    fn reader(&self) -> Self::Reader {
-        self.store.reader()
-    }
-
-    fn service(&self) -> &Service {
-        self.store.service()
-    }
-
-    fn abilities(&self) -> Abilities {
-        self.store.abilities()
-    }
-
-    fn on_hint(&mut self, hint: Hint) {
-        self.store.on_hint(hint);
-    }
-}
-
-struct Memory(MemoryDatabase);
-
-impl Fixture for Memory {
-    type Store = MemoryStore;
-
-    async fn fresh(clock: TestClock) -> Self {
-        Self(MemoryDatabase::with_clock(Arc::new(clock)))
-    }
-
-    async fn open(&self, service: Service) -> Result<MemoryStore, OpenError> {
-        Ok(self.0.open(service)?)
-    }
-
-    async fn crash(&mut self, stores: Vec<MemoryStore>) {
-        drop(stores);
     }
 }
