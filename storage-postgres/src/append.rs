@@ -10,7 +10,8 @@ use whizbang_storage::{
 };
 
 use crate::body;
-use crate::exchange::{Appended, Arrived, Exchange, PROVISIONAL};
+use crate::changes::{Appended, Arrived, PROVISIONAL};
+use crate::exchange::Exchange;
 use crate::state::Arrival;
 use crate::tail::{Entry, Slice};
 

@@ -7,7 +7,8 @@ use whizbang_storage::pick::{Candidate, Company, RUN_MAX, SUSPECTS_MAX, pick, su
 use whizbang_storage::record::{Placed, Record, fallback_id};
 use whizbang_storage::{LaneState, Limit, Origin, Partition, Position, Timestamp};
 
-use crate::exchange::{Exchange, Need};
+use crate::exchange::Exchange;
+use crate::look_up::Need;
 use crate::settle::copied;
 use crate::state::{Desk, ParkedRow, number};
 

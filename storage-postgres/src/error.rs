@@ -115,6 +115,8 @@ pub(crate) enum Stop {
     Connect(ConnectError),
     /// No answer in time.
     Silent,
+    /// What is remembered, or was read a moment ago, is not so any more: it is read again.
+    Outdated(&'static str),
     /// Something in the database is not what this program wrote there.
     Damaged(&'static str),
 }
@@ -134,13 +136,14 @@ impl Stop {
     pub(crate) fn aftermath(&self) -> Aftermath {
         match self {
             Self::Contract(_) | Self::Damaged(_) => Aftermath::NotApplied,
-            Self::Connect(_) => Aftermath::TryAgain,
+            Self::Connect(_) | Self::Outdated(_) => Aftermath::TryAgain,
             Self::Silent => Aftermath::Unknown,
             Self::Postgres(error) => match error.code() {
                 None => Aftermath::Unknown,
                 Some(code)
                     if *code == SqlState::T_R_DEADLOCK_DETECTED
                         || *code == SqlState::T_R_SERIALIZATION_FAILURE
+                        || *code == SqlState::LOCK_NOT_AVAILABLE
                         || *code == SqlState::UNIQUE_VIOLATION
                         || *code == SqlState::READ_ONLY_SQL_TRANSACTION =>
                 {
@@ -159,7 +162,7 @@ impl Stop {
     /// Whether the connection is better made anew.
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {
-            Self::Contract(_) => false,
+            Self::Contract(_) | Self::Outdated(_) => false,
             Self::Postgres(error) => {
                 self.aftermath() == Aftermath::Unknown
                     || error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
@@ -187,6 +190,9 @@ impl From<Stop> for StoreError {
         let aftermath = stop.aftermath();
         match stop {
             Stop::Contract(error) => error,
+            Stop::Outdated(what) => {
+                NotApplied::Busy(format!("others changed the service all the time: {what}").into()).into()
+            }
             Stop::Damaged(what) => NotApplied::Failed(what.into()).into(),
             Stop::Connect(error) => NotApplied::Failed(error.into()).into(),
             Stop::Silent => Self::Unknown("the server did not answer in time".into()),

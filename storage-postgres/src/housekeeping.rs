@@ -2,7 +2,8 @@
 
 use whizbang_storage::{Partition, Position, Timestamp, WorkBatch};
 
-use crate::exchange::{Exchange, Need};
+use crate::exchange::Exchange;
+use crate::look_up::Need;
 
 /// Where a batch clears up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

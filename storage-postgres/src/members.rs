@@ -11,7 +11,8 @@ use whizbang_storage::{
     Sender, StartAt, SubscriptionId, SubscriptionSpec,
 };
 
-use crate::exchange::{Exchange, Need};
+use crate::exchange::Exchange;
+use crate::look_up::Need;
 use crate::state::{Desk, Group, Instance, Owner, Subscription, number};
 
 impl Exchange<'_, '_> {

@@ -4,7 +4,8 @@ use whizbang_storage::pick::Measure;
 use whizbang_storage::record::Placed;
 use whizbang_storage::{LaneState, Origin, Position, Read, ReadAnswer};
 
-use crate::exchange::{Exchange, Need};
+use crate::exchange::Exchange;
+use crate::look_up::Need;
 use crate::state::{Desk, Part};
 use crate::tail::Entry;
 

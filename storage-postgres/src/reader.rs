@@ -14,7 +14,8 @@ use whizbang_storage::{
 };
 
 use crate::error::{Stop, with_details};
-use crate::load::{Extent, Range, load, read_log};
+use crate::load::{Extent, load};
+use crate::look_up::{Range, read_log};
 use crate::parked::{self, DEAD, UNROUTABLE};
 use crate::schema::{Agreed, sql};
 use crate::state::{State, number};

@@ -7,7 +7,9 @@ use whizbang_storage::{
     UnitAnswer, refuse,
 };
 
-use crate::exchange::{Exchange, Need, Written};
+use crate::changes::Written;
+use crate::exchange::Exchange;
+use crate::look_up::Need;
 use crate::state::{Copied, ParkedRow};
 use crate::tail::Entry;
 

@@ -36,7 +36,8 @@ const PAUSE: Duration = Duration::from_millis(4);
 /// their own. It has one connection, made on the runtime that sends the first batch; the reading side has its own.
 ///
 /// # Cancel safety
-/// A [`process_work_batch`](WorkStore::process_work_batch) that is dropped is as one whose answer was lost.
+/// A [`process_work_batch`](WorkStore::process_work_batch) that is dropped is as one whose answer was lost: the same batch, sent
+/// again, is answered, and was applied once.
 pub struct PostgresStore {
     options: PostgresOptions,
     agreed: Agreed,
@@ -44,6 +45,8 @@ pub struct PostgresStore {
     statements: Arc<Statements>,
     link: Option<Link>,
     memory: Option<Memory>,
+    /// A batch of this instance is being carried out. Still there when the next one comes: its caller did not wait.
+    under_way: Option<InstanceId>,
     /// A batch was sent for this instance, and nobody knows what became of it.
     unsure: Option<InstanceId>,
     /// The connection is in a transaction of several statements, unless that was ended.
@@ -87,6 +90,7 @@ impl PostgresOptions {
             connector,
             link: None,
             memory: None,
+            under_way: None,
             unsure: None,
             transacts: false,
             clock: None,
@@ -112,8 +116,21 @@ impl PostgresStore {
     }
 
     async fn process(&mut self, batch: &WorkBatch<'_>, answer: &mut Answer) -> Result<(), StoreError> {
+        if let Some(dropped) = self.under_way.replace(batch.from.instance) {
+            self.unsure = Some(dropped);
+        }
+        let outcome = self.try_until_answered(batch, answer).await;
+        self.under_way = None;
+        outcome
+    }
+
+    async fn try_until_answered(
+        &mut self,
+        batch: &WorkBatch<'_>,
+        answer: &mut Answer,
+    ) -> Result<(), StoreError> {
         let digest = batch.digest();
-        let (mut attempts, mut pause) = (0, PAUSE);
+        let (began, mut attempts, mut pause) = (Instant::now(), 0, PAUSE);
         loop {
             answer.clear();
             // Taken out: should this future be dropped, nothing that may be half done is remembered.
@@ -141,7 +158,9 @@ impl PostgresStore {
             if aftermath == Aftermath::NotApplied && self.unsure.is_none() {
                 return Err(stop.into());
             }
-            if attempts >= ATTEMPTS_MAX || matches!(stop, Stop::Contract(_)) {
+            // Who waits for a lock waits long each time: its caller is told before it would be taken for dead.
+            let takes_long = began.elapsed() >= self.options.service.time_to_live;
+            if attempts >= ATTEMPTS_MAX || takes_long || matches!(stop, Stop::Contract(_)) {
                 let unsure = self.unsure.is_some();
                 return Err(match StoreError::from(stop) {
                     StoreError::NotApplied(why) if unsure => StoreError::Unknown(why.into()),

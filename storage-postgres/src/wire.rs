@@ -10,9 +10,10 @@ use whizbang_storage::record;
 use whizbang_storage::{InstanceId, MessageId, Partition, Position, StreamId, Timestamp, Version};
 
 use crate::change::Change;
+use crate::changes::{Changes, PROVISIONAL};
 use crate::draft::{self, DRAFT};
 use crate::error::Stop;
-use crate::exchange::{Changes, Facts};
+use crate::look_up::Facts;
 use crate::parked::{meta, state_of};
 use crate::places;
 use crate::state::{Arrival, ParkedRow, State, number};
@@ -186,8 +187,7 @@ impl Call<'_> {
         let arrival_dues = some(arrived.iter().map(|one| one.due.map(Timestamp::micros)).collect());
         let arrival_lanes = some(arrived.iter().map(|one| uuid(one.lane.to_bytes())).collect());
         let arrival_records = some(arrived.iter().map(|one| &*one.record).collect::<Vec<&[u8]>>());
-        let moved =
-            changes.moved.iter().map(|(_, id, ..)| *id).filter(|id| *id < crate::exchange::PROVISIONAL);
+        let moved = changes.moved.iter().map(|(_, id, ..)| *id).filter(|id| *id < PROVISIONAL);
         let moved = some(moved.collect());
 
         let parked = ParkedColumns::of(state, changes);

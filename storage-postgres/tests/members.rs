@@ -9,7 +9,7 @@ use fixture::{connect, schema_name};
 use tokio_postgres::Client;
 use whizbang_postgres_cluster::{Cluster, Proxy};
 use whizbang_storage::*;
-use whizbang_storage_conformance::{Member, sender, subscription};
+use whizbang_storage_conformance::{Member, Message, sender, stored, subscription};
 use whizbang_storage_postgres::{PostgresOptions, PostgresStore};
 
 /// Instances of one service behind a proxy that counts, under a clock of the test's own.
@@ -59,6 +59,19 @@ impl Group {
 async fn waiting(watcher: &Client, name: &str, but: i32) -> i32 {
     let text = "SELECT pid FROM pg_stat_activity
         WHERE application_name = $1 AND wait_event_type = 'Lock' AND pid <> $2";
+    loop {
+        if let Some(row) = watcher.query_opt(text, &[&name, &but]).await.unwrap() {
+            return row.get(0);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until a connection of this name waits for a lock in another transaction than that which began then, and says when this one
+/// began; an empty text is no transaction's.
+async fn waiting_again(watcher: &Client, name: &str, but: &str) -> String {
+    let text = "SELECT xact_start::text FROM pg_stat_activity
+        WHERE application_name = $1 AND wait_event_type = 'Lock' AND xact_start::text <> $2";
     loop {
         if let Some(row) = watcher.query_opt(text, &[&name, &but]).await.unwrap() {
             return row.get(0);
@@ -169,5 +182,66 @@ async fn a_join_that_waits_on_a_lost_connection_is_not_said_to_have_come_to_noth
     joined.expect("it has joined");
     let there = format!("SELECT count(*) FROM {schema}.instance WHERE gone_at IS NULL");
     assert_eq!(watcher.query_one(&there, &[]).await.unwrap().get::<_, i64>(0), 2);
+    drop(a);
+}
+
+#[tokio::test]
+async fn a_lock_that_is_not_given_in_time_is_asked_for_again() {
+    let group = Group::new().await;
+    let mut options = group.options.clone();
+    // It waits 1.2 s for a lock.
+    options.service = Service { time_to_live: Duration::from_secs(3), ..Service::named("patient") };
+    let name = format!("{} patient", options.schema);
+    options.server.application_name(&name);
+    let mut a = Member::new(options.open().await.unwrap(), sender(1));
+    a.join(Some("group"), &[subscription("all")], &[]).await;
+    let (mut mine, watcher) = (connect().await, connect().await);
+    let open = mine.transaction().await.unwrap();
+    let schema = &group.options.schema;
+    open.query(&format!("SELECT FROM {schema}.instance FOR NO KEY UPDATE"), &[]).await.unwrap();
+    let message = [Message::command(1)];
+    let appending = a.append(&message);
+    let directing = async {
+        let first = waiting_again(&watcher, &name, "").await;
+        waiting_again(&watcher, &name, &first).await;
+        open.rollback().await.unwrap();
+    };
+    let (answers, ()) = tokio::join!(appending, directing);
+    assert_eq!(stored(&answers), [1]);
+}
+
+/// A batch is dropped by its caller while its first attempt waits on a connection that is then lost.
+#[tokio::test]
+async fn what_was_sent_by_a_call_that_was_dropped_is_not_said_to_have_come_to_nothing() {
+    let group = Group::new().await;
+    let a = group.joined(1).await;
+    let (mut mine, watcher) = (connect().await, connect().await);
+    let open = mine.transaction().await.unwrap();
+    let schema = &group.options.schema;
+    open.query(&format!("SELECT FROM {schema}.service FOR NO KEY UPDATE"), &[]).await.unwrap();
+
+    let mut options = group.options.clone();
+    options.server.application_name(schema);
+    let mut b = Member::new(options.open().await.unwrap(), sender(2));
+    let subscriptions = [subscription("all")];
+    let join = Membership::Join(Join { group: Some("group"), subscriptions: &subscriptions, types: &[] });
+    let batch = WorkBatch { membership: Some(join), ..b.batch() };
+    let first = tokio::select! {
+        _ = b.send(batch) => panic!("it waits"),
+        first = waiting(&watcher, schema, 0) => first,
+    };
+    group.proxy.cut_all();
+    // While somebody else is asked something, it is noticed that the connection has ended: the next call begins with a new one.
+    for _ in 0..3 {
+        watcher.query_one("SELECT 1", &[]).await.unwrap();
+    }
+    let joining = async { b.send(batch).await.map(drop) };
+    let directing = async {
+        let second = waiting(&watcher, schema, first).await;
+        cancel(&watcher, second).await;
+        open.rollback().await.unwrap();
+    };
+    let (joined, ()) = tokio::join!(joining, directing);
+    joined.expect("it has joined");
     drop(a);
 }

@@ -9,11 +9,13 @@ use whizbang_storage::{Answer, InstanceId, Membership, StoreError, Timestamp, Wo
 use super::{Memory, PostgresStore};
 use crate::alone;
 use crate::change::{Change, Sent};
+use crate::changes::{Changes, settle_down, undo};
 use crate::error::Stop;
-use crate::exchange::{Changes, Decided, Desktop, Facts, Need, Way, undo};
+use crate::exchange::{Decided, Desktop, Way};
 use crate::glance::{glance, is_worth_it};
 use crate::housekeeping::Reach;
-use crate::load::{Extent, load_arrivals, look_up, put_arrivals};
+use crate::load::{Extent, load_arrivals, put_arrivals};
+use crate::look_up::{Facts, Need, look_up};
 use crate::state::State;
 use crate::wire::{Call, Outcome, Reply};
 
@@ -386,7 +388,7 @@ impl PostgresStore {
         }
         self.recycles |= call.folds;
         self.others_send |= !reply.come.is_empty();
-        crate::exchange::settle_down(state, changes, &reply.arrived, sender);
+        settle_down(state, changes, &reply.arrived, sender);
         take_arrivals(state, reply, sender);
         self.tell_membership(batch, state, call.now, answer);
         self.keep(batch, call.digest, answer);
