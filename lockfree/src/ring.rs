@@ -126,7 +126,7 @@ impl Ring {
         if need > before_wrap {
             start += before_wrap;
             // SAFETY: as above.
-            if !unsafe { self.has_room_to(start + need) } {
+            if !unsafe { self.has_room_behind_padding_to(start + need) } {
                 return None;
             }
         }
@@ -156,6 +156,18 @@ impl Ring {
             }
             true
         })
+    }
+
+    /// As [`has_room_to`](Self::has_room_to), for the few records that do not fit before the wrap: out of the way of the others.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the producer.
+    #[cold]
+    #[inline(never)]
+    unsafe fn has_room_behind_padding_to(&self, end: u64) -> bool {
+        // SAFETY: passed on from the caller.
+        unsafe { self.has_room_to(end) }
     }
 
     /// Makes the record at `place` and everything up to `end` the consumer's.
