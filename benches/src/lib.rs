@@ -20,5 +20,6 @@ pub mod idle;
 pub mod lifecycle;
 pub mod machine;
 pub mod process;
+pub mod reference;
 pub mod rivals;
 pub mod table;

@@ -1,5 +1,6 @@
 //! The table as people read it.
 
+use whizbang_benches::reference::relative;
 use whizbang_benches::table::{Contestant, Role, Row, number};
 
 pub(crate) fn head() {
@@ -9,10 +10,13 @@ pub(crate) fn head() {
     );
 }
 
-/// One row. The ratio is to the first of ours.
+/// One row. The ratio is to the first of ours; those of a must are to others.
 pub(crate) fn row(row: &Row) {
     let must = row.must.map_or_else(String::new, |must| format!("  must: {must}"));
     println!("\n{}: {}{must}", row.name, row.title);
+    for ratio in relative(row, &[]) {
+        println!("{:<6} must as a ratio: {ratio}", "");
+    }
     let base = row.first(Role::Ours).map(|ours| ours.figures.p50);
     for Contestant { role, name, figures, allocations } in row.in_order() {
         let spread = format!("({} – {})", number(figures.p10), number(figures.p90));
@@ -32,7 +36,11 @@ pub(crate) fn verdicts(rows: &[Row]) {
     println!("\nmusts:");
     for row in rows {
         let Some((is_met, text)) = row.verdict() else { continue };
-        println!("  {} {:<28} {text} ns", if is_met { "met   " } else { "MISSED" }, row.name);
+        let verdict = |is_met| if is_met { "met   " } else { "MISSED" };
+        println!("  {} {:<28} {text} ns", verdict(is_met), row.name);
+        for ratio in relative(row, rows) {
+            println!("  {} {:<28} {ratio}", verdict(ratio.is_met()), "  as a ratio");
+        }
     }
     println!("\nrivals ahead of the first of ours:");
     let mut is_somebody_ahead = false;

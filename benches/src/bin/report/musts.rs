@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use whizbang_benches::build::SECONDS_MAX;
 use whizbang_benches::floors::Floors;
+use whizbang_benches::reference::relative;
 use whizbang_benches::rivals::{OURS, RivalRun};
+use whizbang_benches::table::Row;
 
 use crate::Results;
 use crate::lives::{is_default, median};
@@ -23,9 +25,17 @@ pub(crate) fn write(page: &mut String, results: &Results) {
         let verdict = if is_met { "met" } else { "**missed**" };
         let _ = writeln!(rows, "| {what} | {must} | {reached} | {verdict} |");
     };
-    for one in results.table.iter().flat_map(|table| &table.rows) {
+    for one in rows_of(results) {
         let (Some(must), Some((is_met, reached))) = (one.must, one.verdict()) else { continue };
         row(&format!("`{}`: {}", one.name, one.title), &must.to_string(), &format!("{reached} ns"), is_met);
+        for ratio in relative(one, rows_of(results)) {
+            row(
+                &format!("`{}`, as a ratio", one.name),
+                "as where it was set",
+                &ratio.to_string(),
+                ratio.is_met(),
+            );
+        }
     }
     for (store, name, must) in STORES {
         let rates: Vec<f64> = results
@@ -63,10 +73,20 @@ pub(crate) fn write(page: &mut String, results: &Results) {
     if rows.is_empty() {
         return;
     }
-    let _ = write!(page, "\n## What must hold\n\n| what | must | reached | |\n|---|---|---|---|\n{rows}");
+    let _ = write!(
+        page,
+        "\n## What must hold\n\nNanoseconds were promised on one machine. Where a rival or a floor was measured there too, the must is also \
+         judged as a ratio to it in one run: \"1.48 of 2.44 × rtrb\" is 1.48 times what rtrb takes here, and may be 2.44 times.\n\n\
+         | what | must | reached | |\n|---|---|---|---|\n{rows}"
+    );
     if let Some(idle) = &results.idle {
         let _ = write!(page, "\nThe idle engine (`idle`): {}.\n", idle.machine);
     }
+}
+
+/// What was measured in the process.
+fn rows_of(results: &Results) -> &[Row] {
+    results.table.as_ref().map_or(&[], |table| &table.rows)
 }
 
 /// Floor and best rival beside what ours reached, where both were measured.
