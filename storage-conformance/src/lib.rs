@@ -7,6 +7,7 @@
 //!   to copy and to compare with; [`JournalFixture`] is that of whoever brings a [`Journal`](whizbang_storage::journal::Journal).
 //! - [`Faulty`] wraps a store and lets its calls fail, before or after the commit; [`Recorded`] logs them; with [`Wrapped`] anything
 //!   else stands in front of it.
+//! - [`kills`] kills processes that work, and lets their disk fail, and counts what is lost, doubled, reordered or half there.
 //! - [`differential`] makes sequences of operations, runs each against two stores and compares every answer.
 //!
 //! `docs/write-a-backend.md` leads through all of it.
@@ -17,6 +18,7 @@ pub mod differential;
 mod faulty;
 mod fixture;
 mod journal;
+pub mod kills;
 mod list;
 mod member;
 mod memory;

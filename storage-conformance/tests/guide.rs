@@ -96,6 +96,10 @@ fn the_guide_says_which_cases_can_be_green_after_which_step() {
     std::panic::set_hook(loud);
     let list: String = found.iter().map(|(case, step)| format!("{step} {case}\n")).collect();
     assert!(said == found, "the appendix should read\n{list}");
+    let (core, with_a_journal) = (found.len(), found.len() + 2);
+    assert!(GUIDE.contains(&format!("of the {core} that need no ability")), "there are {core}");
+    // A journal has hints and is durable: one case each.
+    assert!(GUIDE.contains(&format!("All {with_a_journal} cases that apply")), "there are {with_a_journal}");
     for step in 1..=STEPS {
         let count = found.values().filter(|first| **first <= step).count();
         let row = format!("| {count} |");

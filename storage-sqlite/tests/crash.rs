@@ -5,15 +5,13 @@
 //! In the end one last process drains everything, and the effects of each stream must be exactly its commands, in order.
 //! `WHIZBANG_CRASHES` says how many processes are killed (50).
 
-mod common;
-#[path = "common/worker.rs"]
-mod worker;
-
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use worker::{Running, Told, Worker};
+use whizbang_storage::Service;
+use whizbang_storage_conformance::kills::{self, Running, Told, Worker};
+use whizbang_storage_sqlite::{SqliteOptions, SqliteStore};
 
 #[test]
 fn nothing_is_lost_doubled_or_reordered_by_kills() {
@@ -26,9 +24,9 @@ fn nothing_is_lost_doubled_or_reordered_by_kills() {
     let path = directory.path().join("a.db");
     let mut told = Told::default();
     for round in 1..=kills {
-        told.absorb(killed(&path, round, Duration::from_micros(random.u64(1_000..120_000))));
+        told.absorb(&killed(&path, round, Duration::from_micros(random.u64(1_000..120_000))));
     }
-    let mut last = Worker::join(&path, u128::from(kills) + 1);
+    let mut last = Worker::join(open(&path, kills::service(kills::TIME_TO_LIVE)), kills + 1);
     last.drain();
     let report = told.check(&last);
     println!("{report:?}");
@@ -47,9 +45,9 @@ fn two_processes_share_a_file() {
     one.wait_for("@answered", 50);
     two.wait_for("@answered", 50);
     let mut told = Told::default();
-    told.absorb(one.kill());
-    told.absorb(two.kill());
-    let mut last = Worker::join_with(&path, 3, Duration::from_secs(3));
+    told.absorb(&one.kill());
+    told.absorb(&two.kill());
+    let mut last = Worker::join(open(&path, kills::service(Duration::from_secs(3))), 3);
     last.drain();
     let report = told.check(&last);
     println!("{report:?}");
@@ -62,13 +60,13 @@ fn the_check_counts_what_is_lost_a_ghost_doubled_reordered_or_half_there() {
     let mut told = Told::default();
     let list = |numbers: &[u128]| numbers.iter().map(u128::to_string).collect::<Vec<_>>().join(" ");
     // The first process was answered twice and killed while the third batch was on its way.
-    told.absorb(format!(
+    told.absorb(&format!(
         "@sends {}\n@answered\n@sends {}\n@answered\n@sends {}\n",
         list(&[id(1, 1), id(1, 2)]),
         list(&[id(1, 3)]),
         list(&[id(1, 4), id(1, 5)])
     ));
-    told.absorb(format!("@sends {}\n@answered\n", list(&[id(2, 1)])));
+    told.absorb(&format!("@sends {}\n@answered\n", list(&[id(2, 1)])));
     let (one, two) = (vec![id(1, 1), id(2, 1), id(1, 2)], vec![id(1, 3)]);
     let clean = |effects: [Vec<u128>; 2]| told.compare(&effects);
     assert!(clean([one.clone(), two.clone()]).is_clean());
@@ -90,7 +88,7 @@ fn the_check_counts_what_is_lost_a_ghost_doubled_reordered_or_half_there() {
 #[test]
 #[ignore = "the other tests start it, in processes of its own"]
 fn the_process_that_is_killed() {
-    worker::be_the_process_that_is_killed();
+    kills::be_the_process_that_is_killed(open);
 }
 
 /// Runs a process for so long, kills it, and gives back what it said.
@@ -98,4 +96,9 @@ fn killed(path: &Path, round: u64, after: Duration) -> String {
     let running = Running::start(path, round, &[]);
     thread::sleep(after);
     running.kill()
+}
+
+fn open(path: &Path, service: Service) -> SqliteStore {
+    let options = SqliteOptions { service, ..SqliteOptions::default() };
+    options.open(path).expect("the file can be opened after any crash")
 }

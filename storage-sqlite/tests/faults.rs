@@ -1,23 +1,20 @@
 //! A disk that fails: nothing that was answered is lost, and the process goes on by itself when the disk does.
 //!
-//! The operating system's calls are made to fail by a small library (`faulty_disk.c`) in front of the C library, on Linux. A process like those of `crash.rs` works while its writes fail with EIO, with ENOSPC, after half of
+//! The operating system's calls are made to fail by a small library (`kills::faulty_disk`) in front of the C library, on Linux. A process like those of `crash.rs` works while its writes fail with EIO, with ENOSPC, after half of
 //! what they should write, or in `fsync`.
 #![cfg(target_os = "linux")]
 
-mod common;
-#[path = "common/worker.rs"]
-mod worker;
-
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use worker::{Running, Told, Worker};
+use whizbang_storage::Service;
+use whizbang_storage_conformance::kills::{self, Running, Told, Worker};
+use whizbang_storage_sqlite::{SqliteOptions, SqliteStore};
 
 #[test]
 fn a_disk_that_fails_and_recovers_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let library = faulty_disk(directory.path());
+    let library = kills::faulty_disk(directory.path());
     let mode = directory.path().join("mode");
     let path = directory.path().join("a.db");
     let environment = [("LD_PRELOAD", &*library), ("FAULTY_DISK", &*mode)];
@@ -45,11 +42,11 @@ fn a_disk_that_fails_and_recovers_loses_nothing() {
             // What definitely failed has not taken the place of the batch before.
             assert!(!said.contains("@forgotten"), "{fault}: {said}");
             repeated += said.lines().filter(|line| line.contains("@repeated")).count();
-            told.absorb(said);
+            told.absorb(&said);
         }
     }
     fs::write(&mode, "").unwrap();
-    let mut last = Worker::join(&path, u128::from(round) + 1);
+    let mut last = Worker::join(open(&path, kills::service(kills::TIME_TO_LIVE)), round + 1);
     last.drain();
     let report = told.check(&last);
     println!("{report:?}; {repeated} batches repeated on a full disk");
@@ -61,16 +58,10 @@ fn a_disk_that_fails_and_recovers_loses_nothing() {
 #[test]
 #[ignore = "the other tests start it, in processes of its own"]
 fn the_process_that_is_killed() {
-    worker::be_the_process_that_is_killed();
+    kills::be_the_process_that_is_killed(open);
 }
 
-/// Compiles the library that makes calls fail.
-fn faulty_disk(directory: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faulty_disk.c");
-    let library = directory.join("faulty_disk.so");
-    let mut compile = Command::new("cc");
-    compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
-    let status = compile.status().expect("there is a C compiler: SQLite itself was compiled with it");
-    assert!(status.success(), "the library is compiled");
-    library
+fn open(path: &Path, service: Service) -> SqliteStore {
+    let options = SqliteOptions { service, ..SqliteOptions::default() };
+    options.open(path).expect("the file can be opened after any crash")
 }

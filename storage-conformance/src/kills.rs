@@ -1,20 +1,52 @@
-//! A process that sends commands and handles them, and the check of what came of it.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file takes what it needs")]
+//! Processes that are killed while they work, and the check of what came of it.
+//!
+//! A process joins, sends commands of a few streams and handles what it is handed: a handled command becomes one event, its
+//! *effect*, in the unit that settles it. It says on its standard output what it is about to send and what was answered. In the end
+//! one last process drains everything, and the effects of each stream must be exactly its commands, in order.
+//!
+//! The process is an ignored test of the program that starts it:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use whizbang_storage_conformance::kills::{self, Running, Told, Worker};
+//! # use whizbang_storage::{MemoryStore, Service};
+//! # fn open(path: &std::path::Path, service: Service) -> MemoryStore { unimplemented!() }
+//!
+//! # let path = std::path::Path::new("a.db");
+//! // #[test] #[ignore = "the other tests start it"]
+//! fn the_process_that_is_killed() {
+//!     kills::be_the_process_that_is_killed(open);
+//! }
+//!
+//! let mut told = Told::default();
+//! for round in 1..=50 {
+//!     let running = Running::start(path, round, &[]);
+//!     std::thread::sleep(Duration::from_millis(round));
+//!     told.absorb(&running.kill());
+//! }
+//! let mut last = Worker::join(open(path, kills::service(kills::TIME_TO_LIVE)), 51);
+//! last.drain();
+//! assert!(told.check(&last).is_clean());
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
 use std::num::NonZeroU128;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use whizbang_storage::*;
-use whizbang_storage_conformance::{OwnedBatch, Seen};
-use whizbang_storage_sqlite::{SqliteOptions, SqliteStore};
+use whizbang_storage::{
+    Answer, Append, ContentType, Delivery, Epoch, HandOut, InstanceId, Join, LaneState, Limit, Membership,
+    MessageId, MessageKind, NotApplied, OnDead, Page, Partition, Position, Read, ReadAnswer, Sender, Service,
+    Settle, StartAt, StoreError, StoreReader, StreamId, SubscriptionId, SubscriptionSpec, Unit, Version,
+    WorkBatch, WorkStore,
+};
 
-use crate::common::block_on;
+use crate::{OwnedBatch, Seen};
 
 /// Streams of commands.
 const STREAMS: u64 = 12;
@@ -22,7 +54,7 @@ const STREAMS: u64 = 12;
 /// Distinguishes a command from its effect.
 const EFFECT: u128 = 1 << 100;
 
-const ALL: Limit = Limit { messages: 200, bytes: 1 << 20 };
+const SOME: Limit = Limit { messages: 200, bytes: 1 << 20 };
 
 fn id(bits: u128) -> MessageId {
     MessageId::from_bits(NonZeroU128::new(bits).expect("rounds count from 1"))
@@ -60,8 +92,10 @@ fn message(bits: u128, stream: StreamId, kind: MessageKind, payload: &[u8]) -> A
     }
 }
 
-pub struct Worker {
-    pub store: SqliteStore,
+/// One process, as long as it lives.
+#[derive(Debug)]
+pub struct Worker<S> {
+    store: S,
     instance: InstanceId,
     number: u64,
     subscription: SubscriptionId,
@@ -72,22 +106,19 @@ pub struct Worker {
 }
 
 /// So short that nobody waits long for what a killed process had.
-const TIME_TO_LIVE: Duration = Duration::from_millis(200);
+pub const TIME_TO_LIVE: Duration = Duration::from_millis(200);
 
-impl Worker {
-    pub fn join(path: &Path, round: u128) -> Self {
-        Self::join_with(path, round, TIME_TO_LIVE)
-    }
+/// The service of all these processes.
+pub fn service(time_to_live: Duration) -> Service {
+    Service { partitions: 8, time_to_live, ..Service::named("kills") }
+}
 
-    pub fn join_with(path: &Path, round: u128, time_to_live: Duration) -> Self {
-        let options = SqliteOptions {
-            service: Service { partitions: 8, time_to_live, ..Service::named("crash") },
-            ..SqliteOptions::default()
-        };
-        let store = options.open(path).expect("the file can be opened after any crash");
+impl<S: WorkStore> Worker<S> {
+    /// A process that has opened the [`service`] and joins; rounds count from 1, and each has a number of its own.
+    pub fn join(store: S, round: u64) -> Self {
         let mut worker = Self {
             store,
-            instance: InstanceId::from_bits(NonZeroU128::new(round).expect("rounds count from 1")),
+            instance: InstanceId::from_bits(NonZeroU128::new(round.into()).expect("rounds count from 1")),
             number: 0,
             subscription: SubscriptionId(0),
             owned: BTreeMap::new(),
@@ -169,14 +200,14 @@ impl Worker {
                 partition: *partition,
                 epoch: *epoch,
                 after: *after,
-                limit: ALL,
+                limit: SOME,
             })
             .collect();
         self.send(WorkBatch {
             membership: beats.then_some(Membership::Heartbeat),
             appends: &appends,
             arrivals: Some(100),
-            due: Some(ALL),
+            due: Some(SOME),
             reads: &reads,
             housekeeping: Some(1_000),
             ..WorkBatch::empty(self.from())
@@ -237,7 +268,7 @@ impl Worker {
 
     /// Works until nothing is left.
     pub fn drain(&mut self) {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let mut quiet = 0;
         while quiet < 3 {
             self.round(&[], true);
@@ -253,10 +284,8 @@ impl Worker {
 }
 
 /// Sends commands and handles them for ever, saying what it does.
-fn work_until_killed(path: &Path, round: u64) {
-    let millis = std::env::var("WHIZBANG_TIME_TO_LIVE").map(|millis| millis.parse().expect("a number"));
-    let time_to_live = millis.map_or(TIME_TO_LIVE, Duration::from_millis);
-    let mut worker = Worker::join_with(path, u128::from(round), time_to_live);
+fn work_until_killed<S: WorkStore>(store: S, round: u64) {
+    let mut worker = Worker::join(store, round);
     let mut random = fastrand::Rng::new();
     let mut number = 0;
     for turn in 0.. {
@@ -278,6 +307,7 @@ fn say(line: &str) {
 }
 
 /// A process that works until it is killed: the ignored test `the_process_that_is_killed` of this very program.
+#[derive(Debug)]
 pub struct Running {
     child: Child,
     said: Arc<Mutex<String>>,
@@ -285,6 +315,8 @@ pub struct Running {
 }
 
 impl Running {
+    /// Starts it on the database at this path, with this in its environment: `WHIZBANG_TIME_TO_LIVE`, in milliseconds, or what a
+    /// [`faulty_disk`] needs.
     pub fn start(path: &Path, round: u64, environment: &[(&str, &Path)]) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("a program has a path"))
             .args(["--exact", "the_process_that_is_killed", "--ignored", "--nocapture", "--test-threads=1"])
@@ -316,7 +348,7 @@ impl Running {
 
     /// Waits until it has said it so often.
     pub fn wait_for(&mut self, what: &str, count: usize) {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         while self.count(what) < count {
             let ended = self.child.try_wait().expect("a child can be asked");
             assert!(ended.is_none(), "it ended by itself: {ended:?}");
@@ -339,33 +371,45 @@ impl Running {
     }
 }
 
-/// What is run in the process that is killed.
-pub fn be_the_process_that_is_killed() {
-    if let (Ok(path), Ok(round)) = (std::env::var("WHIZBANG_CHILD"), std::env::var("WHIZBANG_ROUND")) {
-        work_until_killed(Path::new(&path), round.parse().expect("a number"));
+/// What is run in the process that is killed; nothing, where nobody has started it as that.
+pub fn be_the_process_that_is_killed<S: WorkStore>(open: impl FnOnce(&Path, Service) -> S) {
+    let variable = |name| std::env::var(name).ok();
+    if let (Some(path), Some(round)) = (variable("WHIZBANG_CHILD"), variable("WHIZBANG_ROUND")) {
+        let millis = variable("WHIZBANG_TIME_TO_LIVE").map(|millis| millis.parse().expect("a number"));
+        let time_to_live = millis.map_or(TIME_TO_LIVE, Duration::from_millis);
+        work_until_killed(open(Path::new(&path), service(time_to_live)), round.parse().expect("a number"));
     }
 }
 
 /// What the processes said.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Told {
     answered: BTreeSet<u128>,
     /// Of each process the last batch, which was not answered: all of it is there, or nothing.
     open: Vec<Vec<u128>>,
 }
 
+/// What came of the commands, by their ids.
 #[derive(Debug, Default)]
 pub struct Report {
+    /// Commands that were answered.
     pub answered: u64,
+    /// Effects that are there.
     pub effects: u64,
+    /// Answered, and without an effect.
     pub lost: Vec<u128>,
+    /// Effects of what nobody sent.
     pub ghosts: Vec<u128>,
+    /// Handled more than once.
     pub doubled: Vec<u128>,
+    /// Of one process and one stream, and handled in another order.
     pub reordered: Vec<(u128, u128)>,
+    /// Batches that were not answered, and of which only some is there.
     pub halves: Vec<Vec<u128>>,
 }
 
 impl Report {
+    /// Whether everything is as it should be.
     pub fn is_clean(&self) -> bool {
         self.lost.is_empty()
             && self.ghosts.is_empty()
@@ -376,7 +420,8 @@ impl Report {
 }
 
 impl Told {
-    pub fn absorb(&mut self, said: String) {
+    /// Takes what a process has said in its whole life.
+    pub fn absorb(&mut self, said: &str) {
         let mut sent: Option<Vec<u128>> = None;
         for line in said.lines() {
             if let Some((_, list)) = line.split_once("@sends") {
@@ -390,7 +435,7 @@ impl Told {
     }
 
     /// Compares what was said with the effects that are there.
-    pub fn check(&self, last: &Worker) -> Report {
+    pub fn check<S: WorkStore>(&self, last: &Worker<S>) -> Report {
         let effects = (0..STREAMS).map(|stream| {
             let mut page = Page::default();
             block_on(last.store.reader().history(effects_of(stream), Version(0), usize::MAX, &mut page))
@@ -431,4 +476,25 @@ impl Told {
         report.halves = self.open.iter().filter(is_half).cloned().collect();
         report
     }
+}
+
+/// Compiles, into this directory, a library that lets the disk of a process fail, where Linux loads it before all others:
+/// `LD_PRELOAD` names the library and `FAULTY_DISK` a file whose content says how writes to `*.db`, `*.db-wal` and `*.new` fail: `eio`,
+/// `enospc`, `short` (half of it is written), `fsync`, or `room N` (no file has room behind its byte `N`). Anything else: they do not.
+///
+/// # Panics
+/// Without a C compiler.
+pub fn faulty_disk(directory: &Path) -> PathBuf {
+    let (source, library) = (directory.join("faulty_disk.c"), directory.join("faulty_disk.so"));
+    std::fs::write(&source, include_str!("faulty_disk.c")).expect("the directory can be written");
+    let mut compile = Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl");
+    let status = compile.status().expect("there is a C compiler");
+    assert!(status.success(), "the library is compiled");
+    library
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime without drivers always starts").block_on(future)
 }
