@@ -130,7 +130,7 @@ impl Ring {
                 return None;
             }
         }
-        Storage::will_write_soon(self.storage.at(start), WRITE_AHEAD);
+        Storage::will_write_soon(self.storage.at(start), WRITE_AHEAD, need as usize);
         Some(Place { tail, start })
     }
 

@@ -15,6 +15,11 @@ pub(crate) const UNIT: usize = 16;
 /// Whole pairs of cache lines, so that two rings never share one.
 const ALIGN: usize = 128;
 
+/// A cache line.
+const LINE: usize = 64;
+/// So many of a large record are asked for; the processor sees by itself how the rest goes on.
+const LINES_MAX: usize = 4;
+
 #[derive(Debug)]
 pub(crate) struct Storage {
     base: NonNull<u8>,
@@ -69,11 +74,13 @@ impl Storage {
         (at & !(bytes - 1)) + bytes
     }
 
-    /// Asks for the line `ahead` of a record that is written, so that the store buffer does not fill up behind it. Behind the end
-    /// of the storage it asks in vain, which is cheaper than to look.
+    /// Asks for as many lines as a record of `bytes` takes, `ahead` of it, so that the store buffer does not fill up behind it. Behind
+    /// the end of the storage it asks in vain, which is cheaper than to look.
     #[inline(always)]
-    pub(crate) fn will_write_soon(place: NonNull<u8>, ahead: usize) {
-        prefetch::to_write(place.as_ptr().wrapping_add(ahead));
+    pub(crate) fn will_write_soon(place: NonNull<u8>, ahead: usize, bytes: usize) {
+        for line in 0..(bytes / LINE).clamp(1, LINES_MAX) {
+            prefetch::to_write(place.as_ptr().wrapping_add(ahead + line * LINE));
+        }
     }
 
     /// Asks for the line `ahead` of a record that is read: where the next one begins is only known by reading this one.
