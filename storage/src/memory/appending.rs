@@ -23,8 +23,8 @@ impl Call<'_> {
         }
     }
 
-    /// Appends a message that is known to be acceptable, and writes the answer where it belongs: returned, it would be read
-    /// back at another width than it was written, behind all the stores of the message itself, which a profile showed as the longest wait.
+    /// Appends a message that is known to be acceptable, and writes the answer where it belongs; see [`Log::push`](super::log::Log::push)
+    /// for why it is not returned.
     #[inline]
     pub(super) fn append_one(&mut self, append: &Append<'_>, answers: &mut Vec<AppendAnswer>) {
         if let Some(key) = append.dedup {
@@ -51,6 +51,7 @@ impl Call<'_> {
         let (position, version) = part.log.push(head, bytes, self.now);
         self.news |= self.data.groups.len() > 1;
         let handed_out = append.hand_out == HandOut::Now && self.hand_out_now(partition, position, append);
+        let version = (version.0 > 0).then_some(version);
         answers.push(AppendAnswer::Stored { position, version, handed_out });
     }
 

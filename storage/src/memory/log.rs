@@ -77,29 +77,31 @@ impl Log {
         (self.others.entries.len(), self.events.entries.len())
     }
 
-    /// Puts a message behind all others.
-    #[inline]
-    pub(super) fn push(
-        &mut self,
-        mut head: Head,
-        bytes: Bytes<'_>,
-        now: Timestamp,
-    ) -> (Position, Option<Version>) {
+    /// Puts a message behind all others; says where, and the version it gave its stream, which is 0 when it gave none.
+    ///
+    /// Everything here stays in registers until it is stored in its place. What is passed through memory instead, the head by
+    /// reference or an `Option<Version>` beside the position, is read at another width than it was written, and so waits for all
+    /// stores of the messages before: together a third of the pump's time.
+    #[inline(always)]
+    pub(super) fn push(&mut self, head: Head, bytes: Bytes<'_>, now: Timestamp) -> (Position, Version) {
         let position = self.head.next();
         self.head = position;
-        if head.kind != MessageKind::Event {
-            self.others.push(head, position, now, bytes);
-            return (position, None);
-        }
-        let version = head.stream.map(|id| {
-            let stream = self.streams.entry(id).or_default();
-            stream.version += 1;
-            stream.kept.push_back(position);
-            stream.version
-        });
-        head.version = version.unwrap_or(0);
-        self.events.push(head, position, now, bytes);
-        (position, version.map(Version))
+        let is_event = head.kind == MessageKind::Event;
+        let version = match head.stream {
+            Some(stream) if is_event => self.next_version(stream, position),
+            _ => 0,
+        };
+        let shelf = if is_event { &mut self.events } else { &mut self.others };
+        shelf.push(Head { version, ..head }, position, now, bytes);
+        (position, Version(version))
+    }
+
+    /// Counts an event of a stream.
+    fn next_version(&mut self, stream: StreamId, position: Position) -> u64 {
+        let stream = self.streams.entry(stream).or_default();
+        stream.version += 1;
+        stream.kept.push_back(position);
+        stream.version
     }
 
     /// The message at a position, if there is one.
@@ -111,10 +113,14 @@ impl Log {
     pub(super) fn after(&self, position: Position) -> impl Iterator<Item = (&Entry, Bytes<'_>)> {
         let mut others = self.others.after(position).peekable();
         let mut events = self.events.after(position).peekable();
-        std::iter::from_fn(move || match (others.peek(), events.peek()) {
-            (Some(other), Some(event)) if event.0.position < other.0.position => events.next(),
-            (Some(_), _) => others.next(),
-            (None, _) => events.next(),
+        std::iter::from_fn(move || {
+            let is_event = match (others.peek(), events.peek()) {
+                (Some(other), Some(event)) => event.position < other.position,
+                (other, _) => other.is_none(),
+            };
+            let (entry, shelf) =
+                if is_event { (events.next()?, &self.events) } else { (others.next()?, &self.others) };
+            Some((entry, shelf.bytes.get(entry.place)))
         })
     }
 
@@ -172,6 +178,7 @@ struct Shelf {
 }
 
 impl Shelf {
+    #[inline(always)]
     fn push(&mut self, head: Head, position: Position, at: Timestamp, bytes: Bytes<'_>) {
         let place = self.bytes.push(bytes);
         self.entries.push_back(Entry { head, position, at, place });
@@ -208,8 +215,8 @@ impl Shelf {
         Some((entry, self.bytes.get(entry.place)))
     }
 
-    fn after(&self, position: Position) -> impl Iterator<Item = (&Entry, Bytes<'_>)> {
-        self.entries.range(self.index(position.next())..).map(|entry| (entry, self.bytes.get(entry.place)))
+    fn after(&self, position: Position) -> impl Iterator<Item = &Entry> {
+        self.entries.range(self.index(position.next())..)
     }
 }
 
@@ -238,7 +245,7 @@ const SEGMENT_BYTES_MIN: usize = 4 << 10;
 const SEGMENT_BYTES_MAX: usize = 64 << 10;
 
 impl Segments {
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, bytes: Bytes<'_>) -> Place {
         let fits = self.segments.back().is_some_and(|last| last.capacity() - last.len() >= bytes.len());
         if !fits {
@@ -338,7 +345,7 @@ mod tests {
             let (position, version) =
                 log.push(head(n, kind, Some(stream)), bytes, Timestamp::from_micros(n as i64));
             assert_eq!(position, Position(n));
-            assert_eq!(version, n.is_multiple_of(3).then_some(Version(n / 3)));
+            assert_eq!(version, Version(if n.is_multiple_of(3) { n / 3 } else { 0 }));
         }
         assert_eq!(log.trim_others(Position(500), usize::MAX), 334);
         let first: Vec<u64> = log.after(Position(0)).take(3).map(|(e, _)| e.position.0).collect();
