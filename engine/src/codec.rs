@@ -22,17 +22,25 @@ pub trait Buffer {
     fn put(&mut self, bytes: &[u8]);
 }
 
+// Most of what codecs append is one byte long, a bracket, a comma, a small number: that is no call to copy memory.
+
 impl Buffer for Vec<u8> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
+        match bytes {
+            [byte] => self.push(*byte),
+            _ => self.extend_from_slice(bytes),
+        }
     }
 }
 
 impl Buffer for bumpalo::collections::Vec<'_, u8> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice_copy(bytes);
+        match bytes {
+            [byte] => self.push(*byte),
+            _ => self.extend_from_slice_copy(bytes),
+        }
     }
 }
 
@@ -149,11 +157,13 @@ pub fn decode<T: DeserializeOwned>(
 struct Writer<'b, B: ?Sized>(&'b mut B);
 
 impl<B: Buffer + ?Sized> io::Write for Writer<'_, B> {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.put(bytes);
         Ok(bytes.len())
     }
 
+    #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.put(bytes);
         Ok(())
@@ -167,11 +177,13 @@ impl<B: Buffer + ?Sized> io::Write for Writer<'_, B> {
 impl<B: Buffer + ?Sized> postcard::ser_flavors::Flavor for Writer<'_, B> {
     type Output = ();
 
+    #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
         self.0.put(&[byte]);
         Ok(())
     }
 
+    #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
         self.0.put(bytes);
         Ok(())

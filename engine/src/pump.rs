@@ -108,6 +108,10 @@ const DONE_LINGERS: Duration = Duration::from_millis(2);
 /// So many of them do not wait.
 const DONE_MAX: usize = 512;
 
+/// What an arena keeps: a batch of `batch_messages_max` short messages, for which memory fresh from the system would have to be
+/// mapped page by page each time.
+const ARENA_KEPT: usize = 2 << 20;
+
 impl<S: WorkStore> Pump<S> {
     pub(crate) fn new(store: S, shared: Arc<Shared>, profile: Profile, options: Options, ends: Ends) -> Self {
         let heartbeat_every = options.heartbeat_every.unwrap_or(store.service().time_to_live / 3);
@@ -119,7 +123,7 @@ impl<S: WorkStore> Pump<S> {
             herald: ends.herald,
             shared,
             profile,
-            arenas: ArenaPool::new(2, 1 << 20),
+            arenas: ArenaPool::new(2, ARENA_KEPT),
             answer: Answer::default(),
             agenda: Agenda::new(heartbeat_every, host::now()),
             flows: Flows::default(),

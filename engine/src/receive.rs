@@ -50,7 +50,7 @@ pub(crate) struct Worker<D> {
 }
 
 /// Gives one message to its receptors. Plain ones have run when this is polled for the first time.
-async fn handle<D: Dispatcher>(dispatcher: Own<D>, kind: Kind, work: Work, mut unit: Box<Unit>) -> Handled {
+async fn handle<D: Dispatcher>(dispatcher: &D, kind: Kind, work: Work, mut unit: Box<Unit>) -> Handled {
     let span = span_of(&work);
     let ended = async {
         let routed =
@@ -92,11 +92,10 @@ struct PumpGone;
 
 /// Runs a worker until its pump is gone.
 pub(crate) async fn work<D: Dispatcher>(worker: Worker<D>) {
-    // A count of the worker's own: handlers are counted on a line that no other worker writes.
-    let dispatcher = Own::new(Arc::clone(&worker.dispatcher));
+    let dispatcher = Arc::clone(&worker.dispatcher);
+    let dispatcher = &*dispatcher;
     // The future's type has no name; here it gets a place in the worker's.
     let start = move |kind: Kind, work: Work, unit: Box<Unit>| {
-        let dispatcher = dispatcher.clone();
         // A worker polls many handlers in one turn; it yields by itself.
         tokio::task::unconstrained(handle(dispatcher, kind, work, unit))
     };

@@ -74,59 +74,17 @@ impl StreamKey for Cow<'_, str> {
     }
 }
 
-/// The longest decimal text of an integer: `i128::MIN`.
-const DIGITS_MAX: usize = 40;
-
-/// The stream of `-digits` or `digits`. The division is the narrow one as soon as it can be: the wide one is twenty times
-/// as slow.
-fn of_decimal(negative: bool, mut wide: u128) -> StreamId {
-    let mut text = [0; DIGITS_MAX];
-    let mut start = DIGITS_MAX;
-    let mut put = |byte: u8| {
-        start -= 1;
-        text[start] = byte;
-    };
-    while wide > u128::from(u64::MAX) {
-        put(b'0' + (wide % 10) as u8);
-        wide /= 10;
-    }
-    let mut narrow = wide as u64;
-    loop {
-        put(b'0' + (narrow % 10) as u8);
-        narrow /= 10;
-        if narrow == 0 {
-            break;
-        }
-    }
-    if negative {
-        put(b'-');
-    }
-    StreamId::from_key(&text[start..])
-}
-
-macro_rules! unsigned {
+macro_rules! integers {
     ($($key:ty),*) => {$(
         impl StreamKey for $key {
+            #[inline]
             fn stream_id(&self) -> StreamId {
-                #[allow(clippy::unnecessary_cast, reason = "u128 is one of the types")]
-                of_decimal(false, *self as u128)
+                StreamId::from_key(itoa::Buffer::new().format(*self))
             }
         }
     )*};
 }
-unsigned!(u8, u16, u32, u64, u128, usize);
-
-macro_rules! signed {
-    ($($key:ty),*) => {$(
-        impl StreamKey for $key {
-            fn stream_id(&self) -> StreamId {
-                #[allow(clippy::unnecessary_cast, reason = "u128 is one of the types")]
-                of_decimal(*self < 0, self.unsigned_abs() as u128)
-            }
-        }
-    )*};
-}
-signed!(i8, i16, i32, i64, i128, isize);
+integers!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
 
 #[cfg(test)]
 mod tests {
