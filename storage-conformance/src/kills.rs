@@ -148,7 +148,7 @@ impl<S: WorkStore> Worker<S> {
         loop {
             match block_on(self.store.process_work_batch(&batch, &mut self.answer)) {
                 Ok(()) => break,
-                Err(StoreError::NotApplied(NotApplied::Busy(_))) => {}
+                Err(error @ StoreError::NotApplied(NotApplied::Busy(_))) => say(&format!("@busy {error}")),
                 Err(error @ (StoreError::NotApplied(_) | StoreError::Unknown(_))) => {
                     say(&format!("@trouble {error:?}"));
                     if let StoreError::NotApplied(_) = error {

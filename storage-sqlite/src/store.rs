@@ -37,6 +37,8 @@ pub struct SqliteStore {
     state: State,
     scratch: Scratch,
     answers: Vec<(InstanceId, LastAnswer)>,
+    /// Instances whose last call may have been committed, until they are answered.
+    unsure: Vec<InstanceId>,
     room: Room,
     /// What the instance knew after its last batch.
     known: Option<Known>,
@@ -121,6 +123,7 @@ impl SqliteStore {
             state,
             scratch: Scratch::default(),
             answers: Vec::new(),
+            unsure: Vec::new(),
             room: Room::default(),
             known: None,
             watch: None,
@@ -128,7 +131,28 @@ impl SqliteStore {
         }
     }
 
+    /// Nobody is told that nothing was written as long as an earlier call with the same batch may have been committed.
     fn process(&mut self, batch: &WorkBatch<'_>, answer: &mut Answer) -> Result<(), StoreError> {
+        let instance = batch.from.instance;
+        let is_unsure = self.unsure.contains(&instance);
+        match self.try_process(batch, answer) {
+            Err(StoreError::NotApplied(why)) if is_unsure && !is_of_the_batch(&why) => {
+                Err(StoreError::Unknown(why.into()))
+            }
+            Err(error @ StoreError::Unknown(_)) => {
+                if !is_unsure {
+                    self.unsure.push(instance);
+                }
+                Err(error)
+            }
+            answered => {
+                self.unsure.retain(|unsure| *unsure != instance);
+                answered
+            }
+        }
+    }
+
+    fn try_process(&mut self, batch: &WorkBatch<'_>, answer: &mut Answer) -> Result<(), StoreError> {
         answer.clear();
         let digest = batch.digest();
         let connection = match self.connection.take() {
@@ -302,6 +326,11 @@ impl Failed {
         }
         Self { error: StoreError::Unknown(error.into()), broken: true }
     }
+}
+
+/// Whether the batch itself is refused, which it was at its first call, too.
+fn is_of_the_batch(why: &NotApplied) -> bool {
+    matches!(why, NotApplied::BatchTooLarge { .. } | NotApplied::Join(_))
 }
 
 fn kept(answers: &[(InstanceId, LastAnswer)], instance: InstanceId) -> Option<&LastAnswer> {

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use whizbang_storage::Service;
 use whizbang_storage_conformance::kills::{self, Running, Told, Worker};
@@ -39,6 +40,12 @@ fn a_disk_that_fails_and_recovers_loses_nothing() {
             // Without room the commit mark cannot have been written; after any other failure of a commit nobody knows.
             let expected = if fault == "enospc" || fault == "short" { "Full(" } else { "Unknown(" };
             assert!(said.contains(expected), "{fault}: {said}");
+            // Once nobody knows, nobody knows until it is answered: the call before may have been committed.
+            let troubles: Vec<&str> = said.lines().filter(|line| line.contains('@')).collect();
+            let claims = |pair: &[&str]| {
+                pair[0].contains("@trouble Unknown") && pair[1].contains("@trouble NotApplied")
+            };
+            assert!(!troubles.windows(2).any(claims), "{fault}: {said}");
             // What definitely failed has not taken the place of the batch before.
             assert!(!said.contains("@forgotten"), "{fault}: {said}");
             repeated += said.lines().filter(|line| line.contains("@repeated")).count();
@@ -52,6 +59,33 @@ fn a_disk_that_fails_and_recovers_loses_nothing() {
     println!("{report:?}; {repeated} batches repeated on a full disk");
     assert!(repeated > 0, "a full disk can be read");
     assert!(report.answered > 0 && report.is_clean(), "{report:?}");
+}
+
+/// The call before may have been committed, so nobody may take its number for another batch.
+#[test]
+fn behind_a_commit_that_may_have_happened_a_busy_database_does_not_say_that_nothing_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let library = kills::faulty_disk(directory.path());
+    let mode = directory.path().join("mode");
+    let path = directory.path().join("a.db");
+    fs::write(&mode, "").unwrap();
+    let mut running = Running::start(&path, 1, &[("LD_PRELOAD", &*library), ("FAULTY_DISK", &*mode)]);
+    running.wait_for("@answered", 5);
+    fs::write(&mode, "fsync").unwrap();
+    running.wait_for("@trouble Unknown", 1);
+    // From here on somebody else is writing.
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.busy_timeout(Duration::from_secs(10)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    fs::write(&mode, "").unwrap();
+    running.wait_for("locked", 1);
+    other.execute_batch("ROLLBACK").unwrap();
+    let answered = running.count("@answered");
+    running.wait_for("@answered", answered + 1);
+    let said = running.kill();
+    let (_, behind) = said.split_once("@trouble").unwrap();
+    let (trouble, _) = behind.split_once("@answered").unwrap();
+    assert!(!trouble.contains("@busy") && !trouble.contains("NotApplied"), "{trouble}");
 }
 
 /// What is run in the processes that are killed.

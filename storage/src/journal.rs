@@ -81,7 +81,8 @@ pub trait Journal: Send + 'static {
     /// **must not** come back beside or behind it.
     ///
     /// # Errors
-    /// [`StoreError::NotApplied`] when the record is not kept, and a replay will never give it; otherwise [`StoreError::Unknown`].
+    /// [`StoreError::NotApplied`] when the record is not kept, and a replay will never give it, nor what an earlier call left under
+    /// its number; otherwise [`StoreError::Unknown`].
     fn append(&mut self, number: u64, record: &[u8]) -> Result<(), StoreError>;
 
     /// Keeps `snapshot` under `number` in place of all records up to and including that number, which is the last that was

@@ -43,8 +43,9 @@ use crate::{
 ///   — `once::s16_any_other_number_is_refused`
 /// - The same instance id with another start token: [`StoreError::InstanceTaken`].
 ///   — `membership::s14_an_instance_id_belongs_to_one_process`
-/// - [`StoreError::NotApplied`] is definite: the number is free. Any other failure is [`StoreError::Unknown`]: the caller
-///   repeats the batch, and the store **must** find out by the number whether it was applied.
+/// - [`StoreError::NotApplied`] is definite: the number is free, and the batch before is still the last one, whose repeat gets its
+///   answer. Any other failure is [`StoreError::Unknown`]: the caller repeats the batch, and the store **must** find out by the
+///   number whether it was applied. A repeat of it is `NotApplied` only if no earlier call with it was applied, nor ever will be.
 ///   — `once::s20d_after_a_definite_failure_the_number_is_free`, `once::s17_what_failed_before_the_commit_is_applied_by_its_repeat`, `once::s18_a_lost_answer_is_given_to_the_repeat`
 ///
 /// # The clock
