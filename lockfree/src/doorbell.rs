@@ -252,16 +252,18 @@ impl Bell {
     }
 
     fn was_rung(&self) -> bool {
+        // Relaxed: a hint to skip the looks; `poll_rest` finds out.
         self.state.load(Ordering::Relaxed) == RUNG
     }
 
     fn sit_down(&self) {
+        // Relaxed: it only tells two that rest at once, which is a mistake; nothing is ordered by it.
         let is_taken = self.seat.swap(true, Ordering::Relaxed);
         assert!(!is_taken, "two consumers rest on one doorbell: give each its own");
     }
 
     fn stand_up(&self) {
-        // A ring that nobody has answered stays for the next rest.
+        // A ring that nobody has answered stays for the next rest. Relaxed: the sleeper's own word, taken back.
         let _ = self.state.compare_exchange(RESTING, AWAKE, Ordering::Relaxed, Ordering::Relaxed);
         let left = self.sleeper.lock().take();
         drop(left);
@@ -272,6 +274,7 @@ impl Bell {
         if step::BELL_WAKER_FIRST.is_taken() {
             self.leave_waker(waker);
         }
+        // Relaxed: the fences of bell.heard order it against the commits, and `get_up` takes what a ring gives.
         match self.state.compare_exchange(AWAKE, RESTING, Ordering::Relaxed, Ordering::Relaxed) {
             Err(RUNG) => return Poll::Ready(self.get_up(Woken::Rung)),
             // Still the same rest: since its fence every producer sees it.

@@ -260,6 +260,7 @@ impl Waiters {
     }
 
     fn count_is(&self, list: &List) {
+        // Relaxed: as in `count`.
         self.count.store(list.waiting.len() as u32, Ordering::Relaxed);
     }
 

@@ -29,6 +29,10 @@ use std::num::NonZeroU128;
 /// let (first, second) = (next_id(), next_id());
 /// assert!(first < second, "ids of one thread are in order");
 /// ```
+///
+/// # Panics
+///
+/// The first call of a process, when the C library has no memory left to register a handler of forks.
 #[inline]
 pub fn next_id() -> NonZeroU128 {
     let index = INDEX.get();

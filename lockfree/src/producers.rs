@@ -156,6 +156,14 @@ impl<H: Copy + Send + 'static, S: Sink> Producers<H, S> {
     }
 
     /// As [`answered`](Self::answered), for a future that outlives its maker.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind, and it can be asked for again.
+    ///
+    /// # Panics
+    ///
+    /// When polled, if the ticket comes from another, larger set of rings.
     pub fn answered_owned(&self, ticket: Ticket) -> Answered<'static> {
         Answered::new(Handle::Held(Arc::clone(&self.core)), ticket.ring, ticket.position)
     }
@@ -271,6 +279,10 @@ impl<H: Copy + Send + 'static, S: Sink> Publisher<H, S> {
     /// # Cancel safety
     ///
     /// Dropping the future leaves nothing behind, and it can be asked for again.
+    ///
+    /// # Panics
+    ///
+    /// When polled, if the ticket comes from another, larger set of rings.
     pub fn answered(&self, ticket: Ticket) -> Answered<'_> {
         Answered::new(Handle::Borrowed(&self.core), ticket.ring, ticket.position)
     }

@@ -103,6 +103,7 @@ impl Ring {
     /// Enters a ring that the caller owns.
     #[inline(always)]
     pub(crate) fn enter_owned(&self) {
+        // Relaxed: the fences of close.seen order it against `closed`.
         self.producer.inside.store(SOMEBODY, Ordering::Relaxed);
     }
 
@@ -248,11 +249,13 @@ impl Ring {
 
     /// The head at the time of the last refusal.
     pub(crate) fn refused_at(&self) -> u64 {
+        // Relaxed: who was refused reads its own store. Any other value only makes it try again sooner, or when the ring moves on.
         self.producer.refused_at.load(Ordering::Relaxed)
     }
 
     /// Whether nothing lay in the ring just now. A hint, for choosing and for not waiting in vain.
     pub(crate) fn looks_empty(&self) -> bool {
+        // Relaxed: nothing is read or written because of it.
         self.producer.tail.load(Ordering::Relaxed) == self.consumer.head.load(Ordering::Relaxed)
     }
 }

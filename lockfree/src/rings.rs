@@ -252,6 +252,7 @@ impl Core {
 
     /// Ends the taking of messages.
     pub(crate) fn close(&self) {
+        // Relaxed: the fences of close.seen order it against `inside`.
         self.closed.store(true, Ordering::Relaxed);
         self.fences.heavy(edge::CLOSE_SEEN);
         // Release close.sealed: pairs with the acquire in `is_sealed`.
