@@ -69,8 +69,8 @@ impl Visit<Plain, Sum> for Add {
     }
 }
 
-fn ours(fences: Fences) -> (Producers<Header, Sum>, Consumer<Header, Sum>) {
-    let config = RingsConfig { ring_bytes: ROOM * 128, ..RingsConfig::default() };
+fn ours(seats: usize, fences: Fences) -> (Producers<Header, Sum>, Consumer<Header, Sum>) {
+    let config = RingsConfig { seats, ring_bytes: ROOM * 128, ..RingsConfig::default() };
     rings(config, &Doorbell::with_fences(fences)).expect("bounds that can be")
 }
 
@@ -94,7 +94,7 @@ impl Way for Own {
     type Producer = Publisher<Header, Sum>;
     type Consumer = Consumer<Header, Sum>;
     fn pair(producers: usize) -> (Vec<Self::Producer>, Self::Consumer) {
-        let (way, consumer) = ours(Fences::detect());
+        let (way, consumer) = ours(SEATS, Fences::detect());
         ((0..producers).map(|_| way.publisher().expect("a free ring")).collect(), consumer)
     }
     #[inline(always)]
@@ -106,15 +106,24 @@ impl Way for Own {
     }
 }
 
-pub(crate) struct Stripes<const SYMMETRIC: bool>;
-impl<const SYMMETRIC: bool> Way for Stripes<SYMMETRIC> {
-    const NAME: &'static str = if SYMMETRIC { "stripes, where membarrier is missing" } else { "stripes" };
+/// As many as a set has by default: each thread of the table finds one.
+const SEATS: usize = 8;
+
+/// The way in for everybody: through the ring of the thread's seat, or through a stripe when there are no seats.
+pub(crate) struct Everybody<const SEATED: bool, const SYMMETRIC: bool>;
+impl<const SEATED: bool, const SYMMETRIC: bool> Way for Everybody<SEATED, SYMMETRIC> {
+    const NAME: &'static str = match (SEATED, SYMMETRIC) {
+        (true, false) => "producers, the ring of the thread's seat",
+        (true, true) => "producers, the same where membarrier is missing",
+        (false, false) => "producers, a stripe, as without a seat",
+        (false, true) => "producers, a stripe, where membarrier is missing",
+    };
     const IS_SHARED: bool = true;
     type Producer = Producers<Header, Sum>;
     type Consumer = Consumer<Header, Sum>;
     fn pair(producers: usize) -> (Vec<Self::Producer>, Self::Consumer) {
         let fences = if SYMMETRIC { Fences::Symmetric } else { Fences::detect() };
-        let (way, consumer) = ours(fences);
+        let (way, consumer) = ours(if SEATED { SEATS } else { 0 }, fences);
         ((0..producers).map(|_| way.clone()).collect(), consumer)
     }
     #[inline(always)]

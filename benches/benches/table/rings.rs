@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::cores::{self, First, Last, pin_this_thread};
 use crate::queues::{
-    Array, Channel, DisruptorMany, DisruptorOne, Flume, Kanal, Own, ROOM, Rtrb, Stripes, Tokio, Way, record,
+    Array, Channel, DisruptorMany, DisruptorOne, Everybody, Flume, Kanal, Own, ROOM, Rtrb, Tokio, Way, record,
 };
 use crate::rows::{Must, Ours, Rival, Role, Row, Table, Taken};
 
@@ -89,8 +89,9 @@ struct Ends<W: Way> {
 
 fn every<S: Scene>(row: &mut Row<'_>, producers: Producers) {
     one::<S, Own>(row, Ours, producers);
-    one::<S, Stripes<false>>(row, Ours, producers);
-    one::<S, Stripes<true>>(row, Ours, producers);
+    one::<S, Everybody<true, false>>(row, Ours, producers);
+    one::<S, Everybody<true, true>>(row, Ours, producers);
+    one::<S, Everybody<false, false>>(row, Ours, producers);
     one::<S, Rtrb>(row, Rival, producers);
     one::<S, DisruptorOne>(row, Rival, producers);
     one::<S, DisruptorMany>(row, Rival, producers);
