@@ -282,6 +282,7 @@ pub(crate) fn carry_over(state: &mut State, mut previous: State, sender: Instanc
         for (desk, old) in part.desks.iter_mut().zip(&mut old.desks) {
             if let (Some(desk), Some(old)) = (desk, old) {
                 desk.ahead = core::mem::take(&mut old.ahead);
+                carry_records_over(desk, old);
                 if desk.cursor == old.cursor && desk.suspects.is_none() && old.suspects.is_some() {
                     desk.suspects = old.suspects.take();
                     desk.suspected = core::mem::take(&mut old.suspected);
@@ -293,6 +294,16 @@ pub(crate) fn carry_over(state: &mut State, mut previous: State, sender: Instanc
         state.seen = previous.seen;
     }
     kept
+}
+
+/// A parked message is what it was, whatever has become of it.
+fn carry_records_over(desk: &mut Desk, old: &Desk) {
+    let kept = old.parked.rows().iter().filter_map(|(at, row)| Some((*at, row.message.record.clone()?)));
+    for (position, record) in kept {
+        if desk.parked.get(position).is_some_and(|row| row.message.record.is_none()) {
+            desk.parked.change(position, |row| row.message.record = Some(record));
+        }
+    }
 }
 
 fn read_instances(

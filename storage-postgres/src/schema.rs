@@ -8,7 +8,7 @@ use whizbang_storage::Service;
 use crate::{OpenError, PostgresOptions};
 
 /// The version that this crate's statements are written for.
-pub(crate) const VERSION: i32 = 4;
+pub(crate) const VERSION: i32 = 5;
 
 /// The tables' steps to each version, the first from nothing.
 const MIGRATIONS: [&str; VERSION as usize] = [
@@ -16,10 +16,12 @@ const MIGRATIONS: [&str; VERSION as usize] = [
     include_str!("sql/schema/2_limits.sql"),
     include_str!("sql/schema/3_event_parts.sql"),
     include_str!("sql/schema/4_lateness.sql"),
+    include_str!("sql/schema/5_come.sql"),
 ];
 
 /// The functions hold nothing, so there are only those of today: they replace those that were there, and nothing else.
-const FUNCTIONS: [&str; 7] = [
+const FUNCTIONS: [&str; 8] = [
+    include_str!("sql/functions/come.sql"),
     include_str!("sql/functions/exchange.sql"),
     include_str!("sql/functions/members.sql"),
     include_str!("sql/functions/recycle.sql"),

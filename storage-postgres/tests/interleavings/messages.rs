@@ -96,7 +96,7 @@ async fn keys_that_nothing_keeps_apart_are_found() {
 #[tokio::test]
 async fn arrivals_that_are_looked_for_behind_the_last_transaction_only_are_found() {
     let stage = Stage::weakened(
-        "exchange",
+        "come",
         "pg_snapshot_xip(p_seen::pg_snapshot)",
         "pg_snapshot_xip('1:1:'::pg_snapshot)",
     )

@@ -93,17 +93,8 @@ BEGIN
     END IF;
 
     IF p_seen IS NOT NULL THEN
-        SELECT pg_current_snapshot()::text, array_agg(a.id), array_agg(a.partition), array_agg(a.due), array_agg(a.lane),
-            array_agg(a.record)
-            INTO seen, come_ids, come_partitions, come_dues, come_lanes, come
-            FROM (
-                SELECT * FROM {schema}.arrival a
-                WHERE a.service = p_service AND a.transaction >= pg_snapshot_xmax(p_seen::pg_snapshot)
-                UNION ALL
-                SELECT a.* FROM pg_snapshot_xip(p_seen::pg_snapshot) open (transaction)
-                JOIN {schema}.arrival a ON a.service = p_service AND a.transaction = open.transaction
-            ) a
-            WHERE a.partition = ANY (p_written);
+        SELECT c.* INTO seen, come_ids, come_partitions, come_dues, come_lanes, come
+            FROM {schema}.come(p_service, p_seen, p_written) c;
         IF come_ids IS NOT NULL AND EXISTS (
             SELECT FROM unnest(come_partitions, come_dues, come_lanes) c (partition, due, lane)
             WHERE (p_moves AND (c.due IS NULL OR c.due <= p_now))
