@@ -99,6 +99,7 @@ macro_rules! __all_cases {
                 core: s27_a_duplicate_says_whether_the_bodies_differ
                 core: s28_keys_belong_to_a_service
                 core: s29_a_key_is_remembered_for_its_retention
+                core: s29a_keys_go_in_the_order_in_which_they_came
                 core: s30_payloads_come_back_byte_for_byte
                 core: s31_what_is_too_large_is_refused_alone
                 core: s32_names_that_cannot_be_stored_are_refused_alone

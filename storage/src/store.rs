@@ -102,9 +102,10 @@ use crate::{
 /// - An event with a stream gets the stream's next version. Versions of a stream are 1, 2, 3 … An event without a stream has none.
 ///   — `events::s66_versions_have_no_gaps_whoever_appends`
 /// - A dedup key is remembered from the first append or emit with it, for `dedup_retention`, also while that is an arrival,
-///   with the first message's id and a hash of its payload. It is forgotten by housekeeping, when its age >= the retention. An
-///   append that is refused leaves no key.
-///   — `appending::s25_a_known_key_is_a_duplicate_and_disturbs_nobody`, `appending::s26_a_key_twice_is_stored_once_wherever_it_comes_from`, `appending::s29_a_key_is_remembered_for_its_retention`
+///   with the first message's id and a hash of its payload. It is forgotten by housekeeping, when its age >= the retention; its
+///   instant is not before that of a key that came earlier, so that keys go in the order in which they came when the clock is set back.
+///   An append that is refused leaves no key.
+///   — `appending::s25_a_known_key_is_a_duplicate_and_disturbs_nobody`, `appending::s26_a_key_twice_is_stored_once_wherever_it_comes_from`, `appending::s29_a_key_is_remembered_for_its_retention`, `appending::s29a_keys_go_in_the_order_in_which_they_came`
 /// - `HandOut::Now` is granted when the append goes into the log, and for every subscription of the sender's group: it is
 ///   not paused, the position is the next one (`given` + 1), it lies within the window, and nothing of the message's lane is parked for it (in the
 ///   sense of `LaneState`). Then `given` moves for all of them; else for none.

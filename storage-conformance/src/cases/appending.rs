@@ -333,6 +333,23 @@ pub async fn s29_a_key_is_remembered_for_its_retention<F: Fixture>() {
     );
 }
 
+/// Found by the differential run: the clock is set back between two keys. They are forgotten in the order in which they came.
+pub async fn s29a_keys_go_in_the_order_in_which_they_came<F: Fixture>() {
+    let retention = Duration::from_secs(3_600);
+    let service = Service { partitions: 1, dedup_retention: retention, ..Service::named("order") };
+    let mut world = World::<F>::with(service).await;
+    let mut a = world.joined().await;
+    a.append(&[Message::command(1).once(b"first")]).await;
+    world.clock.set_back(Duration::from_secs(60));
+    a.append(&[Message::command(2).once(b"second")]).await;
+    world.clock.advance(retention);
+    assert_eq!(a.housekeep(100).await, 0, "by the clock the second is old, but the first came before it");
+    let again = a.append(&[Message::command(3).once(b"second"), Message::command(4).once(b"first")]).await;
+    assert!(again.iter().all(|answer| matches!(answer, AppendAnswer::Duplicate { .. })), "{again:?}");
+    world.clock.advance(Duration::from_secs(60));
+    assert_eq!(a.housekeep(100).await, 2, "each is remembered for its retention, and no longer");
+}
+
 /// Scenario 30: NUL bytes, invalid UTF-8, emoji, lone surrogate escapes, nothing at all: back byte for byte.
 pub async fn s30_payloads_come_back_byte_for_byte<F: Fixture>() {
     let mut world = World::<F>::new(1).await;

@@ -289,9 +289,8 @@ impl Arrivals {
 #[derive(Default)]
 pub(super) struct Dedup {
     first: HashMap<Box<[u8]>, First>,
-    // By age, and in the order in which they came.
-    ages: BTreeMap<(Timestamp, u64), Box<[u8]>>,
-    ever: u64,
+    // In the order in which they came; none has an earlier instant than those before it.
+    ages: VecDeque<(Timestamp, Box<[u8]>)>,
 }
 
 /// The message that came first with a key.
@@ -311,23 +310,23 @@ impl Dedup {
     }
 
     pub(super) fn insert(&mut self, key: &[u8], first: First, now: Timestamp) {
-        self.ever += 1;
+        let at = self.ages.back().map_or(now, |(last, _)| now.max(*last));
         self.first.insert(key.into(), first);
-        self.ages.insert((now, self.ever), key.into());
+        self.ages.push_back((at, key.into()));
     }
 
     /// All keys, the oldest first.
     pub(super) fn by_age(&self) -> impl Iterator<Item = (Timestamp, &[u8], First)> {
-        self.ages.iter().filter_map(|((at, _), key)| Some((*at, &**key, self.get(key)?)))
+        self.ages.iter().filter_map(|(at, key)| Some((*at, &**key, self.get(key)?)))
     }
 
     /// Forgets at most `max` keys that are old, the oldest first; says how many.
     pub(super) fn forget(&mut self, max: usize, old: impl Fn(Timestamp) -> bool) -> usize {
         let mut forgotten = 0;
         while forgotten < max
-            && let Some(oldest) = self.ages.first_entry().filter(|oldest| old(oldest.key().0))
+            && let Some((_, key)) = self.ages.pop_front_if(|(at, _)| old(*at))
         {
-            self.first.remove(&oldest.remove());
+            self.first.remove(&key);
             forgotten += 1;
         }
         forgotten
