@@ -157,7 +157,9 @@ BEGIN
     removed := p_removed;
     IF p_keys IS NOT NULL THEN
         INSERT INTO {schema}.dedup (service, key, first, body, at)
-            SELECT p_service, k.key, k.first, k.body, p_now
+            SELECT p_service, k.key, k.first, k.body,
+                -- None is older than those before it, also when the clock was set back.
+                greatest(p_now, (SELECT max(d.at) FROM {schema}.dedup d WHERE d.service = p_service))
             FROM unnest(p_keys, p_key_firsts, p_key_bodies) WITH ORDINALITY k (key, first, body, nth) ORDER BY k.nth;
     END IF;
     IF p_blocks IS NOT NULL THEN
