@@ -31,6 +31,8 @@ struct Cursor {
 
 /// How far ahead of a record the consumer asks for a line, in bytes.
 const READ_AHEAD: usize = 512;
+/// The same where it only counts records: that takes so little time for each that more of them have to be on their way.
+const COUNT_AHEAD: usize = 2_048;
 
 /// Some records of one ring, in a row.
 struct Span {
@@ -115,8 +117,10 @@ impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
         let (mut at, mut to) = (head, head);
         while at < filled_to && taken.records < share.records && taken.bytes < share.bytes {
             ring.storage.will_read(at, UNIT);
+            let place = ring.storage.at(at);
+            Storage::will_read_soon(place, COUNT_AHEAD);
             // SAFETY: a record begins at `at`, committed as it lies before `filled_to`, and not freed.
-            let record = unsafe { ring.storage.at(at).cast::<Head<S>>().as_ref() };
+            let record = unsafe { place.cast::<Head<S>>().as_ref() };
             let stride = record.stride();
             at += stride as u64;
             if record.is_padding() {
