@@ -32,7 +32,7 @@ pub struct Options {
     /// queue up behind slow calls. Too large: that many calls hit whatever the handlers talk to.
     pub handlers_max: usize,
 
-    /// Messages that may be handed out and not settled at the same time, one for each subscription that has it. Default 32,768. Too small: workers run dry
+    /// Messages that may be handed out and not settled at the same time, one for each subscription that has it. Default 16,384. Too small: workers run dry
     /// while an exchange is under way. Too large: memory, and more to repeat after a crash.
     pub in_flight_max: usize,
 
@@ -88,7 +88,7 @@ impl Default for Options {
             group: Some("main".to_owned()),
             workers: 0,
             handlers_max: 1_024,
-            in_flight_max: 32_768,
+            in_flight_max: 16_384,
             in_flight_bytes_max: 64 << 20,
             seats: 0,
             stripes: 4,
