@@ -241,6 +241,8 @@ impl Revision {
     /// what was computed from a state replaces that state alone, whatever became of the projection meanwhile: it may have been
     /// written by others, or deleted and made anew. Where the same state is there once more, what was computed from it still holds.
     ///
+    /// The hash is xxh3: two states meet by accident once in 2⁶³ pairs, but whoever chooses states freely can make some that do.
+    ///
     /// ```
     /// # use whizbang_storage::Revision;
     /// assert_eq!(Revision::of(b"42"), Revision::of(b"42"));
