@@ -148,12 +148,13 @@ impl Ring {
             if end > *room_to {
                 // Acquire ring.freed: pairs with the release in `free`; the consumer is done with what lay there.
                 let head = self.consumer.head.load(edge::RING_FREED.acquire());
-                *room_to = head + self.storage.bytes() as u64;
-                if end > *room_to && step::FULL_CHECK.is_taken() {
+                let room_to_now = head + self.storage.bytes() as u64;
+                if end > room_to_now && step::FULL_CHECK.is_taken() {
                     // Relaxed: who was refused reads its own store; see `horizon::Room`.
                     self.producer.refused_at.store(head, Ordering::Relaxed);
                     return false;
                 }
+                *room_to = room_to_now;
             }
             true
         })

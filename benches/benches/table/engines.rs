@@ -2,7 +2,7 @@
 
 use std::hint::{black_box, spin_loop};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -93,8 +93,19 @@ pub(crate) fn rows(table: &mut Table) {
 const BURST: usize = 128;
 const BURSTS: usize = 20;
 
+/// Once round a ring of the default size, in steps with which the pump keeps up: the first time round, its memory is not even there.
+fn warm_up(mut publish: impl FnMut() -> bool) {
+    const RECORD_BYTES: usize = 128;
+    const STEP: usize = 512;
+    for _ in 0..Options::default().ring_bytes / RECORD_BYTES / STEP {
+        (0..STEP).for_each(|_| _ = publish());
+        pause(Duration::from_micros(50));
+    }
+}
+
 /// Samples of a burst, with pauses in which the pump catches up; a burst that was refused teaches nothing.
 fn bursts<D: Dispatcher>(taken: &mut Taken, running: &Running<D>, mut publish: impl FnMut() -> bool) {
+    warm_up(&mut publish);
     running.wake();
     for _ in 0..BURSTS {
         taken.take_if(BURST, || (0..BURST).all(|_| publish()));
@@ -125,10 +136,10 @@ fn publishing<E: Event>(row: &mut Row<'_>, make: impl Fn() -> E + Copy + 'static
                 }
             }
         });
+        let publish = || sender.try_send((whizbang_lockfree::ids::next_id(), make())).is_ok();
+        warm_up(publish);
         for _ in 0..BURSTS {
-            taken.take_if(BURST, || {
-                (0..BURST).all(|_| sender.try_send((whizbang_lockfree::ids::next_id(), make())).is_ok())
-            });
+            taken.take_if(BURST, || (0..BURST).all(|_| publish()));
             pause(Duration::from_micros(10));
         }
         drop(sender);
@@ -195,9 +206,13 @@ fn both<P: Send>(
 ) {
     let (round, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let mut others = taken.beside();
+    warm_up(|| publish(here));
+    let is_warm = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             pin_this_thread(Last);
+            warm_up(|| publish_there(there));
+            is_warm.store(true, Ordering::Release);
             for turn in 1..=BURSTS {
                 while round.load(Ordering::Acquire) != turn {
                     spin_loop();
@@ -206,6 +221,10 @@ fn both<P: Send>(
                 done.store(turn, Ordering::Release);
             }
         });
+        while !is_warm.load(Ordering::Acquire) {
+            spin_loop();
+        }
+        open();
         for turn in 1..=BURSTS {
             close();
             // The pump meets the closed store with this one, and is out of the way.

@@ -32,6 +32,12 @@ pub(crate) fn record(n: u64) -> Record {
     (Header { id: next_id(), stream: u128::from(n) }, Plain([n; 8]))
 }
 
+/// The `n`th record, with an id that it had before.
+#[inline(always)]
+pub(crate) fn again(id: NonZeroU128, n: u64) -> Record {
+    (Header { id, stream: u128::from(n) }, Plain([n; 8]))
+}
+
 /// One way to hand messages over.
 pub(crate) trait Way: 'static {
     /// As it is called in the table.
