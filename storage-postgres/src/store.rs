@@ -6,7 +6,7 @@ mod attempt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use whizbang_storage::refuse::LastAnswer;
+use whizbang_storage::callers::Callers;
 use whizbang_storage::turn::{Turn, turn};
 use whizbang_storage::{
     Abilities, Answer, Hint, InstanceId, Service, StoreError, Timestamp, WorkBatch, WorkStore,
@@ -23,8 +23,6 @@ use crate::tls::Connector;
 use crate::wire::Reply;
 use crate::{OpenError, PostgresOptions, PostgresReader};
 
-/// So many instances may send through one handle before the first one's last answer is forgotten.
-const ANSWERS_MAX: usize = 64;
 /// So often a batch is sent again inside, before its caller is told.
 const ATTEMPTS_MAX: u32 = 6;
 /// The first pause between them; each is twice as long as the one before.
@@ -45,10 +43,9 @@ pub struct PostgresStore {
     statements: Arc<Statements>,
     link: Option<Link>,
     memory: Option<Memory>,
+    callers: Callers,
     /// A batch of this instance is being carried out. Still there when the next one comes: its caller did not wait.
     under_way: Option<InstanceId>,
-    /// A batch was sent for this instance, and nobody knows what became of it.
-    unsure: Option<InstanceId>,
     /// The connection is in a transaction of several statements, unless that was ended.
     transacts: bool,
     clock: Option<(Timestamp, Instant)>,
@@ -56,7 +53,6 @@ pub struct PostgresStore {
     others_send: bool,
     /// The next exchange takes along that parts of the log may be emptied.
     recycles: bool,
-    answers: Vec<(InstanceId, LastAnswer)>,
     /// The instance and number of a batch whose kept answer says nothing yet of what had arrived in the partitions it took.
     untold: Option<(InstanceId, u64)>,
     hint: Arc<Mutex<Option<Hint>>>,
@@ -90,13 +86,12 @@ impl PostgresOptions {
             connector,
             link: None,
             memory: None,
+            callers: Callers::default(),
             under_way: None,
-            unsure: None,
             transacts: false,
             clock: None,
             others_send: false,
             recycles: false,
-            answers: Vec::new(),
             untold: None,
             hint: Arc::default(),
             reader,
@@ -117,7 +112,7 @@ impl PostgresStore {
 
     async fn process(&mut self, batch: &WorkBatch<'_>, answer: &mut Answer) -> Result<(), StoreError> {
         if let Some(dropped) = self.under_way.replace(batch.from.instance) {
-            self.unsure = Some(dropped);
+            self.callers.set_unsure(dropped);
         }
         let outcome = self.try_until_answered(batch, answer).await;
         self.under_way = None;
@@ -151,19 +146,19 @@ impl PostgresStore {
             }
             let aftermath = stop.aftermath();
             if aftermath == Aftermath::Unknown {
-                self.unsure = Some(batch.from.instance);
+                self.callers.set_unsure(batch.from.instance);
             }
             attempts += 1;
             tracing::debug!(?stop, attempts, "a batch was not answered");
-            if aftermath == Aftermath::NotApplied && self.unsure.is_none() {
+            let is_unsure = self.callers.is_unsure(batch);
+            if aftermath == Aftermath::NotApplied && !is_unsure {
                 return Err(stop.into());
             }
             // Who waits for a lock waits long each time: its caller is told before it would be taken for dead.
             let takes_long = began.elapsed() >= self.options.service.time_to_live;
             if attempts >= ATTEMPTS_MAX || takes_long || matches!(stop, Stop::Contract(_)) {
-                let unsure = self.unsure.is_some();
                 return Err(match StoreError::from(stop) {
-                    StoreError::NotApplied(why) if unsure => StoreError::Unknown(why.into()),
+                    StoreError::NotApplied(why) if is_unsure => StoreError::Unknown(why.into()),
                     error => error,
                 });
             }
@@ -174,18 +169,11 @@ impl PostgresStore {
 
     fn turn(&self, batch: &WorkBatch<'_>, digest: u64, memory: &Memory) -> Result<Turn, StoreError> {
         let known = memory.state.shared.instances.get(&batch.from.instance).map(|instance| instance.known);
-        turn(known, batch, digest, self.kept(batch, digest).is_some())
-    }
-
-    /// The answer that was kept of this very batch.
-    fn kept(&self, batch: &WorkBatch<'_>, digest: u64) -> Option<&Answer> {
-        let kept = self.answers.iter().find(|(of, _)| *of == batch.from.instance);
-        let (of, answer) = kept?.1.of(batch.from)?;
-        (of == digest).then_some(answer)
+        turn(known, batch, digest, self.callers.kept(batch, digest).is_some())
     }
 
     fn repeat(&self, batch: &WorkBatch<'_>, turn: Turn, memory: &Memory, answer: &mut Answer) {
-        if let Some(kept) = self.kept(batch, batch.digest()) {
+        if let Some(kept) = self.callers.kept(batch, batch.digest()) {
             answer.clone_from(kept);
         }
         if let Some(removed) = memory.removed {
@@ -194,18 +182,6 @@ impl PostgresStore {
         if turn == Turn::RepeatEvicted {
             answer.without_work();
         }
-    }
-
-    fn keep(&mut self, batch: &WorkBatch<'_>, digest: u64, answer: &Answer) {
-        let instance = batch.from.instance;
-        let index = self.answers.iter().position(|(of, _)| *of == instance).unwrap_or_else(|| {
-            if self.answers.len() >= ANSWERS_MAX {
-                self.answers.remove(0);
-            }
-            self.answers.push((instance, LastAnswer::default()));
-            self.answers.len() - 1
-        });
-        self.answers[index].1.keep(batch.from, digest, answer);
     }
 
     fn tell_membership(&self, batch: &WorkBatch<'_>, state: &mut State, now: Timestamp, answer: &mut Answer) {
@@ -218,14 +194,16 @@ impl PostgresStore {
         answer.membership = Some(told);
     }
 
-    /// Reads again what may have changed of what was remembered.
+    /// Reads again what may have changed of what was remembered; what an earlier call of an unsure sender has sent comes to its end
+    /// first.
     async fn load(
         &mut self,
-        sender: InstanceId,
+        batch: &WorkBatch<'_>,
         extent: Extent,
         previous: Option<Memory>,
     ) -> Result<Memory, Stop> {
-        if self.unsure != Some(sender) {
+        let sender = batch.from.instance;
+        if !self.callers.is_unsure(batch) {
             return self.load_now(sender, extent, previous).await;
         }
         let fenced = fence(&self.link()?.client, &self.statements, sender, self.patience()).await;
@@ -233,7 +211,6 @@ impl PostgresStore {
             self.roll_back().await;
             return Err(stop);
         }
-        self.unsure = None;
         self.load_now(sender, extent, None).await
     }
 

@@ -5,7 +5,7 @@ mod fixture;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fixture::{connect, schema_name};
+use fixture::{connect, schema_name, waiting};
 use tokio_postgres::Client;
 use whizbang_postgres_cluster::{Cluster, Proxy};
 use whizbang_storage::*;
@@ -52,18 +52,6 @@ impl Group {
     /// Round trips since a number of them.
     fn turns_since(&self, before: u64) -> u64 {
         self.proxy.traffic().turns - before
-    }
-}
-
-/// Waits until a connection of this name, other than one of them, waits for a lock, and says which.
-async fn waiting(watcher: &Client, name: &str, but: i32) -> i32 {
-    let text = "SELECT pid FROM pg_stat_activity
-        WHERE application_name = $1 AND wait_event_type = 'Lock' AND pid <> $2";
-    loop {
-        if let Some(row) = watcher.query_opt(text, &[&name, &but]).await.unwrap() {
-            return row.get(0);
-        }
-        tokio::task::yield_now().await;
     }
 }
 

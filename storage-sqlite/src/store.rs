@@ -3,11 +3,9 @@
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode};
-use whizbang_storage::refuse::LastAnswer;
+use whizbang_storage::callers::Callers;
 use whizbang_storage::turn::Turn;
-use whizbang_storage::{
-    Abilities, Answer, Hint, InstanceId, NotApplied, Service, StoreError, WorkBatch, WorkStore,
-};
+use whizbang_storage::{Abilities, Answer, Hint, NotApplied, Service, StoreError, WorkBatch, WorkStore};
 
 use crate::error::{Stop, breaks_connection, is_busy, not_applied};
 use crate::exchange::{Desk, Ended, Scratch};
@@ -17,9 +15,6 @@ use crate::schema::{self, Agreed};
 use crate::state::State;
 use crate::watch::{Known, Watch};
 use crate::{Enqueuer, OpenError, SqliteOptions, SqliteReader};
-
-/// So many instances may send through one handle before the first one's last answer is forgotten.
-const ANSWERS_MAX: usize = 64;
 
 /// A service's messages in a SQLite database.
 ///
@@ -36,9 +31,8 @@ pub struct SqliteStore {
     agreed: Agreed,
     state: State,
     scratch: Scratch,
-    answers: Vec<(InstanceId, LastAnswer)>,
-    /// Instances whose last call may have been committed, until they are answered.
-    unsure: Vec<InstanceId>,
+    /// Whose last call may have been committed is unsure until it is answered.
+    callers: Callers,
     room: Room,
     /// What the instance knew after its last batch.
     known: Option<Known>,
@@ -122,8 +116,7 @@ impl SqliteStore {
             agreed,
             state,
             scratch: Scratch::default(),
-            answers: Vec::new(),
-            unsure: Vec::new(),
+            callers: Callers::default(),
             room: Room::default(),
             known: None,
             watch: None,
@@ -133,22 +126,19 @@ impl SqliteStore {
 
     /// Nobody is told that nothing was written as long as an earlier call with the same batch may have been committed.
     fn process(&mut self, batch: &WorkBatch<'_>, answer: &mut Answer) -> Result<(), StoreError> {
-        let instance = batch.from.instance;
-        let is_unsure = self.unsure.contains(&instance);
         match self.try_process(batch, answer) {
-            Err(StoreError::NotApplied(why)) if is_unsure && !is_of_the_batch(&why) => {
+            Ok(()) => {
+                self.callers.set_sure(batch.from.instance);
+                Ok(())
+            }
+            Err(StoreError::NotApplied(why)) if self.callers.is_unsure(batch) && !is_of_the_batch(&why) => {
                 Err(StoreError::Unknown(why.into()))
             }
             Err(error @ StoreError::Unknown(_)) => {
-                if !is_unsure {
-                    self.unsure.push(instance);
-                }
+                self.callers.set_unsure(batch.from.instance);
                 Err(error)
             }
-            answered => {
-                self.unsure.retain(|unsure| *unsure != instance);
-                answered
-            }
+            Err(error) => Err(error),
         }
     }
 
@@ -184,9 +174,7 @@ impl SqliteStore {
         answer: &mut Answer,
     ) -> Result<(), Failed> {
         begin(sql, &self.options).map_err(Failed::before_commit)?;
-        let kept = kept(&self.answers, batch.from.instance)
-            .and_then(|kept| kept.of(batch.from))
-            .filter(|(of, _)| *of == digest);
+        let kept = self.callers.kept(batch, digest);
         let desk = Desk {
             sql,
             service: &self.options.service,
@@ -199,7 +187,7 @@ impl SqliteStore {
         match ended {
             Ok(Ended::Applied) => {}
             Ok(Ended::Repeated(turn)) => {
-                if let Some((_, last)) = kept {
+                if let Some(last) = kept {
                     answer.clone_from(last);
                 }
                 if turn == Turn::RepeatEvicted {
@@ -214,7 +202,7 @@ impl SqliteStore {
             }
         }
         // Kept before the commit, whose own answer may be lost; beside the answer before, in case it definitely fails.
-        self.keep(batch, digest, answer);
+        self.callers.keep(batch, digest, answer);
         commit(sql, &self.options).map_err(|error| {
             if is_busy(&error) {
                 // Somebody reads a database in memory: the transaction is still open, and can be taken back.
@@ -235,22 +223,6 @@ impl SqliteStore {
         let somebody_waits = batch.messages() > 0 || !batch.units.is_empty() || !batch.operations.is_empty();
         self.room.exchanged(sql, &self.place, &self.options, somebody_waits);
         Ok(())
-    }
-
-    fn keep(&mut self, batch: &WorkBatch<'_>, digest: u64, answer: &Answer) {
-        let instance = batch.from.instance;
-        let known = self.answers.iter().position(|(of, _)| *of == instance);
-        let index = match known {
-            Some(index) => index,
-            None => {
-                if self.answers.len() >= ANSWERS_MAX {
-                    self.answers.remove(0);
-                }
-                self.answers.push((instance, LastAnswer::default()));
-                self.answers.len() - 1
-            }
-        };
-        self.answers[index].1.keep(batch.from, digest, answer);
     }
 }
 
@@ -331,10 +303,6 @@ impl Failed {
 /// Whether the batch itself is refused, which it was at its first call, too.
 fn is_of_the_batch(why: &NotApplied) -> bool {
     matches!(why, NotApplied::BatchTooLarge { .. } | NotApplied::Join(_))
-}
-
-fn kept(answers: &[(InstanceId, LastAnswer)], instance: InstanceId) -> Option<&LastAnswer> {
-    answers.iter().find(|(of, _)| *of == instance).map(|(_, kept)| kept)
 }
 
 fn begin(sql: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {

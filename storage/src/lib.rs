@@ -23,6 +23,7 @@
 
 mod answer;
 mod batch;
+pub mod callers;
 pub mod cursor;
 mod digest;
 mod id;

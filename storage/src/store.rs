@@ -38,7 +38,7 @@ use crate::{
 ///   — `once::s15_a_repeated_batch_is_answered_as_the_first_time`, `once::s20c_the_same_number_with_other_content_is_refused`
 /// - Any other number than last + 1: [`StoreError::OutOfSequence`], nothing written.
 ///   — `once::s16_any_other_number_is_refused`, `once::an_old_batch_that_comes_again_writes_nothing`
-/// - The answer may be kept in the handle's memory ([`LastAnswer`](crate::refuse::LastAnswer)): an instance lives no longer
+/// - The answer may be kept in the handle's memory ([`Callers`](crate::callers::Callers)): an instance lives no longer
 ///   than its process. A repeat through another handle is [`StoreError::OutOfSequence`].
 ///   — `once::s16_any_other_number_is_refused`
 /// - The same instance id with another start token: [`StoreError::InstanceTaken`].

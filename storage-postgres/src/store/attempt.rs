@@ -40,11 +40,9 @@ impl PostgresStore {
         answer: &mut Answer,
     ) -> Result<Option<Memory>, Stop> {
         let sender = batch.from.instance;
-        // Whoever joins under a new id does not ask what became of the old one's batch.
-        self.unsure = self.unsure.filter(|of| *of == sender);
         if core::mem::take(&mut self.transacts) {
             // Its caller did not wait for the end of a transaction: nothing of this batch may become a part of it.
-            (self.link, self.unsure) = (None, Some(sender));
+            self.link = None;
         }
         // Another server may have taken over: what is remembered is not what is committed there.
         let memory = if self.connect().await? { None } else { memory };
@@ -55,13 +53,14 @@ impl PostgresStore {
         let mut facts = Facts::default();
         // Whether what is remembered is of this very call.
         let mut is_new = false;
-        let mut memory = match memory.filter(|memory| memory.sender == sender && self.unsure.is_none()) {
-            Some(memory) => memory,
-            None => {
-                is_new = true;
-                self.load(sender, extent, None).await?
-            }
-        };
+        let mut memory =
+            match memory.filter(|memory| memory.sender == sender && !self.callers.is_unsure(batch)) {
+                Some(memory) => memory,
+                None => {
+                    is_new = true;
+                    self.load(batch, extent, None).await?
+                }
+            };
         for _ in 0..ROUNDS_MAX {
             (facts.is_fresh, facts.has_all) = (is_new, is_new && extent == Extent::All);
             if self.others_send && !facts.has_arrivals && is_worth_it(batch, &memory.state) {
@@ -70,7 +69,7 @@ impl PostgresStore {
                 self.clock = Some((glance.clock, Instant::now()));
                 (self.others_send, facts.has_arrivals) = (glance.has_come, true);
                 if glance.is_changed {
-                    memory = self.load(sender, extent, Some(memory)).await?;
+                    memory = self.load(batch, extent, Some(memory)).await?;
                     (facts.has_heads, is_new) = (false, true);
                     continue;
                 }
@@ -79,20 +78,23 @@ impl PostgresStore {
                 Ok(turn @ (Turn::Join | Turn::Next)) => turn,
                 _ if !is_new => {
                     is_new = true;
-                    memory = self.load(sender, extent, Some(memory)).await?;
+                    memory = self.load(batch, extent, Some(memory)).await?;
                     continue;
                 }
                 Ok(repeat) => {
+                    self.callers.set_sure(sender);
                     self.repeat(batch, repeat, &memory, answer);
                     if repeat == Turn::Repeat && self.untold == Some((sender, batch.from.number)) {
                         self.tell_membership(batch, &mut memory.state, self.now(), answer);
-                        self.keep(batch, digest, answer);
+                        self.callers.keep(batch, digest, answer);
                         self.untold = None;
                     }
                     return Ok(Some(memory));
                 }
                 Err(error) => return Err(error.into()),
             };
+            // What was sent under this number before is not there, and cannot come any more.
+            self.callers.set_sure(sender);
             let now = self.now();
             let desktop = Desktop {
                 service: &self.options.service,
@@ -109,7 +111,7 @@ impl PostgresStore {
                     return self.attempt_alone(batch, digest, answer).await;
                 }
                 Decided::Look(needs) if needs.contains(&Need::Fresh) => {
-                    memory = self.load(sender, extent, Some(memory)).await?;
+                    memory = self.load(batch, extent, Some(memory)).await?;
                     is_new = true;
                     continue;
                 }
@@ -137,12 +139,12 @@ impl PostgresStore {
                 Outcome::SomebodyIsSilent => {
                     undo(&mut memory.state, *changes);
                     extent = Extent::All;
-                    memory = self.load(sender, extent, Some(memory)).await?;
+                    memory = self.load(batch, extent, Some(memory)).await?;
                     (facts.has_heads, is_new) = (false, true);
                 }
                 Outcome::Changed | Outcome::OtherNumber => {
                     undo(&mut memory.state, *changes);
-                    memory = self.load(sender, extent, Some(memory)).await?;
+                    memory = self.load(batch, extent, Some(memory)).await?;
                     (facts.has_heads, is_new) = (false, true);
                 }
                 Outcome::ClocksDiffer => {
@@ -310,7 +312,7 @@ impl PostgresStore {
         answer: &mut Answer,
     ) -> Result<Reply, Stop> {
         self.tell_membership(batch, state, call.now, answer);
-        self.keep(batch, call.digest, answer);
+        self.callers.keep(batch, call.digest, answer);
         let notifies = changes.news && self.options.notifications == crate::Notifications::On;
         let sent = Sent {
             sender: batch.from.instance,
@@ -391,7 +393,7 @@ impl PostgresStore {
         settle_down(state, changes, &reply.arrived, sender);
         take_arrivals(state, reply, sender);
         self.tell_membership(batch, state, call.now, answer);
-        self.keep(batch, call.digest, answer);
+        self.callers.keep(batch, call.digest, answer);
         if gains {
             // What has arrived there was nobody's business before. It is committed: whatever goes wrong from here on, the
             // answer is a repetition's.
@@ -401,7 +403,7 @@ impl PostgresStore {
             looked.map_err(|_| Stop::Silent)?;
             self.untold = None;
             self.tell_membership(batch, state, call.now, answer);
-            self.keep(batch, call.digest, answer);
+            self.callers.keep(batch, call.digest, answer);
         }
         Ok(memory)
     }
