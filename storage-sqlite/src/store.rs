@@ -201,9 +201,14 @@ impl SqliteStore {
                 return Err(Failed::of(stop));
             }
         }
+        let instance = batch.from.instance;
+        let group = self.state.instance(instance).and_then(|instance| instance.group);
+        let known = Known { instance, group, generation: self.state.generation() };
+        self.tell_watch(Some(known));
         // Kept before the commit, whose own answer may be lost; beside the answer before, in case it definitely fails.
         self.callers.keep(batch, digest, answer);
         commit(sql, &self.options).map_err(|error| {
+            self.tell_watch(self.known);
             if is_busy(&error) {
                 // Somebody reads a database in memory: the transaction is still open, and can be taken back.
                 let _ = roll_back(sql);
@@ -212,17 +217,17 @@ impl SqliteStore {
                 Failed::at_commit(error)
             }
         })?;
-        let instance = batch.from.instance;
-        let group = self.state.instance(instance).and_then(|instance| instance.group);
-        let known = Known { instance, group, generation: self.state.generation() };
         self.known = Some(known);
-        if let Some(watch) = &self.watch {
-            watch.knows(known);
-        }
         // Senders wait for what they have sent, and for their operations; for what is plainly settled hardly anybody does.
         let somebody_waits = batch.messages() > 0 || !batch.units.is_empty() || !batch.operations.is_empty();
         self.room.exchanged(sql, &self.place, &self.options, somebody_waits);
         Ok(())
+    }
+
+    fn tell_watch(&self, known: Option<Known>) {
+        if let (Some(watch), Some(known)) = (&self.watch, known) {
+            watch.knows(known);
+        }
     }
 }
 
