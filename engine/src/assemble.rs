@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
-use whizbang_lockfree::{Drained, NoSink, Record, Ticket};
+use whizbang_lockfree::{Drained, NoSink, Ticket};
 use whizbang_storage::{Append, Delivery, Expected, HandOut, Projection, Settle, Settled, StreamId, Unit};
 
 use crate::conflicts::Conflicts;
@@ -97,40 +97,27 @@ pub(crate) fn assemble<'a>(
     let mut settled = BumpVec::new_in(arena);
     let positions = flows.take_done(|range| settled.push(range));
 
-    // Units are applied before single messages. So that a producer's messages keep their order, every single message
-    // that stands before a group goes as a unit of its own.
-    let last_group = intake.records().enumerate().filter(|(_, record)| is_group(record)).last();
-    let singles_from = last_group.map_or(0, |(index, _)| index + 1);
-    let mut appends = BumpVec::with_capacity_in(intake.len() - singles_from, arena);
-    let mut tickets = BumpVec::with_capacity_in(intake.len() - singles_from, arena);
+    let mut appends = BumpVec::with_capacity_in(intake.len(), arena);
+    let mut tickets = BumpVec::with_capacity_in(intake.len(), arena);
     let mut unsendable = BumpVec::new_in(arena);
-    for (index, record) in intake.records().enumerate() {
+    for record in intake.records() {
         match record.header().what {
+            What::Message(envelope) => match payload(arena, &record) {
+                Err(why) => unsendable.push((record.ticket(), why)),
+                Ok(payload) => {
+                    appends.push(envelope.append(payload, room.hand_out(envelope.lane(), flows)));
+                    tickets.push(record.ticket());
+                }
+            },
             What::Group { slot } => {
+                // Units are applied before single messages. So that a producer's messages keep their order, every single
+                // message that stands before a group goes as a unit of its own.
+                units.extend(appends.drain(..).map(|append| emitting(arena.alloc_slice_copy(&[append]))));
+                sources.extend(tickets.drain(..).map(Source::Single));
                 let view = view_of(record.bytes().unwrap_or_default());
                 units.push(done_unit(arena, &view, None, &mut room, flows));
                 sources.push(Source::Producer(slot));
             }
-            What::Message(envelope) => match payload(arena, &record) {
-                Err(why) => unsendable.push((record.ticket(), why)),
-                Ok(payload) => {
-                    let append = envelope.append(payload, room.hand_out(envelope.lane(), flows));
-                    if index < singles_from {
-                        let emits = arena.alloc_slice_copy(&[append]);
-                        units.push(Unit {
-                            delivery: None,
-                            settle: Settle::Done,
-                            emits,
-                            expects: &[],
-                            projections: &[],
-                        });
-                        sources.push(Source::Single(record.ticket()));
-                    } else {
-                        appends.push(append);
-                        tickets.push(record.ticket());
-                    }
-                }
-            },
         }
     }
     Assembled {
@@ -164,8 +151,9 @@ impl Room {
     }
 }
 
-fn is_group(record: &Record<'_, Header, PlainSink>) -> bool {
-    matches!(record.header().what, What::Group { .. })
+/// A unit that does nothing but emit.
+fn emitting<'a>(emits: &'a [Append<'a>]) -> Unit<'a> {
+    Unit { delivery: None, settle: Settle::Done, emits, expects: &[], projections: &[] }
 }
 
 /// A worker's unit: what its handler produced, or the error text.

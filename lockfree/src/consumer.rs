@@ -77,6 +77,7 @@ impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
         let all = self.cursors.len();
         let first = self.first;
         let mut left = limit;
+        let mut counted = Some(0);
         for index in (first..all).chain(0..first) {
             if self.cursors[index].filled_to == self.cursors[index].head {
                 continue;
@@ -87,7 +88,8 @@ impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
                 records: left.records.div_ceil(rings_left),
                 bytes: left.bytes.div_ceil(rings_left),
             };
-            let taken = self.take(index, share, left);
+            let (taken, is_counted) = self.take(index, share, left);
+            counted = counted.filter(|_| is_counted).map(|counted| counted + taken.records);
             rings_left -= 1;
             if taken.records > 0 {
                 if self.spans.len() == 1 {
@@ -97,12 +99,12 @@ impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
                 left.bytes = left.bytes.saturating_sub(taken.bytes);
             }
         }
-        Drained { consumer: self, len: Cell::new(None) }
+        Drained { consumer: self, len: Cell::new(counted) }
     }
 
     /// Takes records of one ring until its share is used up, but never more than is left for all; says how much it
-    /// took, at most.
-    fn take(&mut self, index: usize, share: DrainLimit, left: DrainLimit) -> DrainLimit {
+    /// took, at most, and whether that was counted.
+    fn take(&mut self, index: usize, share: DrainLimit, left: DrainLimit) -> (DrainLimit, bool) {
         let ring = &self.core.rings[index];
         let Cursor { head, filled_to } = self.cursors[index];
         let is_first = self.spans.is_empty();
@@ -111,7 +113,7 @@ impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
         let all = DrainLimit { records: bytes / stride::<H>(0), bytes };
         if all.bytes <= share.bytes && all.records <= share.records {
             self.hand_out(index, filled_to);
-            return all;
+            return (all, false);
         }
         let mut taken = DrainLimit { records: 0, bytes: 0 };
         let (mut at, mut to) = (head, head);
@@ -137,7 +139,7 @@ impl<H: Copy + Send + 'static, S: Sink> Consumer<H, S> {
         if to != head {
             self.hand_out(index, to);
         }
-        taken
+        (taken, true)
     }
 
     fn hand_out(&mut self, index: usize, to: u64) {
@@ -204,7 +206,7 @@ impl<H, S: Sink> std::fmt::Debug for Consumer<H, S> {
 #[must_use = "records that are not finished come again"]
 pub struct Drained<'a, H: Copy + Send + 'static, S: Sink> {
     consumer: &'a mut Consumer<H, S>,
-    /// Counted when somebody asks. A cell also keeps two threads from looking at one batch: a plain message need not
+    /// Counted by the drain, or when somebody asks. A cell also keeps two threads from looking at one batch: a plain message need not
     /// be `Sync`.
     len: Cell<Option<usize>>,
 }
@@ -225,7 +227,7 @@ impl<H: Copy + Send + 'static, S: Sink> Drained<'_, H, S> {
         }
     }
 
-    /// How many records there are. Walks over them when it is first asked.
+    /// How many records there are. Walks over them when it is first asked, unless the drain had to.
     pub fn len(&self) -> usize {
         let len = self.len.get().unwrap_or_else(|| self.records().count());
         self.len.set(Some(len));
