@@ -393,10 +393,7 @@ async fn what_sql_enqueues_an_engine_handles() {
 async fn a_database_of_version_1_is_brought_up_to_date_with_everything_in_it() {
     let sql = connect().await;
     let schema = schema_name();
-    let old = include_str!("fixture/schema_1.sql")
-        .replace("\"old\"", &schema)
-        .replace("old.", &format!("{schema}."));
-    sql.batch_execute(&old.replace("SCHEMA old;", &format!("SCHEMA {schema};"))).await.unwrap();
+    sql.batch_execute(&fixture::schema_of_version(1, &schema)).await.unwrap();
     let options = PostgresOptions {
         schema: schema.clone(),
         service: Service {

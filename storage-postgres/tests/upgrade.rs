@@ -2,9 +2,13 @@
 
 mod fixture;
 
-use fixture::{connect, schema_name};
+use std::time::Duration;
+
+use fixture::{connect, schema_name, schema_of_version};
 use tokio_postgres::Client;
 use whizbang_postgres_cluster::Cluster;
+use whizbang_storage::{Partition, Service};
+use whizbang_storage_conformance::{Member, Message, numbers, sender, stored, stream_in, subscription};
 use whizbang_storage_postgres::{PostgresOptions, schema_sql};
 
 /// A schema of today, and a role of its own.
@@ -75,4 +79,58 @@ async fn a_function_with_other_arguments_gives_its_grants_to_its_successor() {
     client.batch_execute(&made).await.unwrap();
     upgrade(&client, &schema).await;
     assert!(says(&client, &count).await);
+}
+
+/// A role that may do what a store needs and no more, where nobody else may do anything by default, does it after an upgrade as
+/// before.
+#[tokio::test]
+async fn a_role_with_few_rights_works_on_after_an_upgrade_from_every_version_that_was_kept() {
+    for version in [1, 4] {
+        let (client, schema) = (connect().await, schema_name());
+        let [owner, role, other] = ["owner", "role", "other"].map(|name| format!("{schema}_{name}"));
+        let old = schema_of_version(version, &schema);
+        let made = format!(
+            "CREATE ROLE {owner} LOGIN;
+            CREATE ROLE {role} LOGIN;
+            CREATE ROLE {other};
+            GRANT CREATE ON DATABASE postgres TO {owner};
+            SET ROLE {owner};
+            ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+            {old}
+            GRANT USAGE ON SCHEMA {schema} TO {role};
+            GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA {schema} TO {role};
+            GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role} WITH GRANT OPTION;"
+        );
+        client.batch_execute(&made).await.unwrap();
+        let service = Service {
+            partitions: 4,
+            // As the program of that time had it by itself.
+            time_to_live: Duration::from_secs(10),
+            ..Service::named("server")
+        };
+        let options = PostgresOptions::from_url(&Cluster::shared().url()).unwrap();
+        let mut options = PostgresOptions { schema: schema.clone(), service, ..options };
+        options.server.user(&owner);
+        options.migrate().await.unwrap();
+
+        options.server.user(&role);
+        let mut a = Member::new(options.clone().open().await.unwrap(), sender(2));
+        a.join(Some("group"), &[subscription("all")], &[]).await;
+        // What the database of that time holds is out of the way.
+        a.move_arrivals().await;
+        let mut b = Member::new(options.open().await.unwrap(), sender(3));
+        b.join(None, &[], &[]).await;
+        let stream = stream_in(4, Partition(3), 1);
+        let first = stored(&a.append(&[Message::event(10, stream)]).await);
+        b.append(&[Message::command(11).of(stream)]).await;
+        assert_eq!(a.move_arrivals().await, [(3, first[0] + 1)], "from version {version}");
+        assert_eq!(numbers(&a.read(3, 0).await), [10, 11], "from version {version}");
+
+        let right = format!(
+            "SELECT bool_and(has_function_privilege('{role}', p.oid, 'EXECUTE WITH GRANT OPTION')
+                AND NOT has_function_privilege('{other}', p.oid, 'EXECUTE'))
+            FROM pg_proc p WHERE p.pronamespace = '{schema}'::regnamespace"
+        );
+        assert!(says(&client, &right).await, "from version {version}");
+    }
 }

@@ -16,7 +16,9 @@ BEGIN
         LOOP
             INSERT INTO {schema}.dedup (service, key, first, body, at)
                 VALUES (p_service, p_key, p_message, p_body,
-                    greatest(v_now, (SELECT max(d.at) FROM {schema}.dedup d WHERE d.service = p_service))) ON CONFLICT (service, key) DO NOTHING;
+                    -- None is older than those before it, also when the clock was set back.
+                    greatest(v_now, (SELECT max(d.at) FROM {schema}.dedup d WHERE d.service = p_service)))
+                ON CONFLICT (service, key) DO NOTHING;
             EXIT WHEN FOUND;
             SELECT d.first, d.body INTO first, first_body FROM {schema}.dedup d
                 WHERE d.service = p_service AND d.key = p_key;
