@@ -194,6 +194,7 @@ macro_rules! __all_cases {
             }
             trouble {
                 busy: s81_a_busy_database_loses_nothing
+                busy: s81_a_busy_database_does_not_deny_what_was_committed
                 connection: s82_a_cut_connection_loses_nothing
                 conflicts: s83_a_conflict_in_the_database_is_not_heard_of
                 disk_full: s84_a_full_disk_is_a_typed_error

@@ -116,6 +116,9 @@ impl PostgresStore {
         }
         let outcome = self.try_until_answered(batch, answer).await;
         self.under_way = None;
+        if outcome.is_ok() {
+            self.callers.set_answered(batch);
+        }
         outcome
     }
 

@@ -31,7 +31,6 @@ pub struct SqliteStore {
     agreed: Agreed,
     state: State,
     scratch: Scratch,
-    /// Whose last call may have been committed is unsure until it is answered.
     callers: Callers,
     room: Room,
     /// What the instance knew after its last batch.
@@ -128,7 +127,7 @@ impl SqliteStore {
     fn process(&mut self, batch: &WorkBatch<'_>, answer: &mut Answer) -> Result<(), StoreError> {
         match self.try_process(batch, answer) {
             Ok(()) => {
-                self.callers.set_sure(batch.from.instance);
+                self.callers.set_answered(batch);
                 Ok(())
             }
             Err(StoreError::NotApplied(why)) if self.callers.is_unsure(batch) && !is_of_the_batch(&why) => {

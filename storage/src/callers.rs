@@ -3,13 +3,10 @@
 use crate::refuse::LastAnswer;
 use crate::{Answer, InstanceId, Membership, Sender, WorkBatch};
 
-/// The instances that send through one handle: what each was answered last, and whether that is known to be what was written.
+/// The instances that send through one handle: what each was answered last, and of whose batches it is unknown what became.
 ///
 /// An engine sends through a handle of its own, under another id after each eviction; a test may let several send in turns. Each is
-/// looked at by itself: what becomes of one's batch says nothing of another's.
-///
-/// There are at most [`MAX`](Self::MAX). Of whom nothing is kept, and who does not join now, may have sent anything before: it counts
-/// as [unsure](Self::is_unsure).
+/// looked at by itself: what becomes of one's batch says nothing of another's. At most [`MAX`](Self::MAX) are kept.
 ///
 /// ```
 /// use whizbang_storage::callers::Callers;
@@ -20,10 +17,9 @@ use crate::{Answer, InstanceId, Membership, Sender, WorkBatch};
 /// // Before the commit, whose result may be lost; and it was.
 /// callers.keep(&batch, batch.digest(), &Answer::default());
 /// callers.set_unsure(batch.from.instance);
-/// // The batch comes again, and the store looks whether it was committed: now it is known.
+/// // The batch comes again. Until the store has looked whether it was committed, it does not say `NotApplied`.
 /// assert!(callers.is_unsure(&batch) && callers.kept(&batch, batch.digest()).is_some());
-/// callers.set_sure(batch.from.instance);
-/// assert!(!callers.is_unsure(&batch));
+/// callers.set_answered(&batch);
 /// ```
 #[derive(Debug, Default)]
 pub struct Callers(Vec<Caller>);
@@ -33,10 +29,12 @@ struct Caller {
     instance: InstanceId,
     answer: LastAnswer,
     is_unsure: bool,
+    /// The number of the batch that was answered last.
+    answered: Option<u64>,
 }
 
 impl Callers {
-    /// So many are kept; for another one, the first goes of whom everything is known.
+    /// So many are kept; for another one, the first goes that is not [unsure](Self::set_unsure).
     pub const MAX: usize = 64;
 
     /// The answer that was kept of this very batch.
@@ -51,11 +49,15 @@ impl Callers {
         self.find_or_add(batch.from.instance).answer.keep(batch.from, digest, answer);
     }
 
-    /// Whether an earlier call of this batch's sender may have been committed, or may still be: until it is known, nobody says
+    /// Whether an earlier call with this batch may have been committed, or may still be: until a store has looked, it does not say
     /// that nothing was written.
+    ///
+    /// So it is behind a call that ended [unknown](Self::set_unsure), and with a batch that was answered and comes again. Of whom
+    /// nothing is kept, and who does not join now, may have sent anything before.
     pub fn is_unsure(&self, batch: &WorkBatch<'_>) -> bool {
         let joins = matches!(batch.membership, Some(Membership::Join(_)));
-        self.find(batch.from.instance).map_or(!joins, |caller| caller.is_unsure)
+        let is_unsure = |of: &Caller| of.is_unsure || of.answered == Some(batch.from.number);
+        self.find(batch.from.instance).map_or(!joins, is_unsure)
     }
 
     /// Notes that nobody knows what became of this instance's last call.
@@ -63,9 +65,15 @@ impl Callers {
         self.find_or_add(instance).is_unsure = true;
     }
 
-    /// Notes that it is known what became of everything this instance has sent.
+    /// Notes that a store has looked: nothing this instance has sent and was not answered is there, or will ever be.
     pub fn set_sure(&mut self, instance: InstanceId) {
         self.find_or_add(instance).is_unsure = false;
+    }
+
+    /// Notes that a batch was answered: the first time, or again.
+    pub fn set_answered(&mut self, batch: &WorkBatch<'_>) {
+        let caller = self.find_or_add(batch.from.instance);
+        (caller.is_unsure, caller.answered) = (false, Some(batch.from.number));
     }
 
     fn find(&self, instance: InstanceId) -> Option<&Caller> {
@@ -78,7 +86,7 @@ impl Callers {
                 let sure = self.0.iter().position(|caller| !caller.is_unsure);
                 self.0.remove(sure.unwrap_or(0));
             }
-            self.0.push(Caller { instance, answer: LastAnswer::default(), is_unsure: false });
+            self.0.push(Caller { instance, answer: LastAnswer::default(), is_unsure: false, answered: None });
             self.0.len() - 1
         });
         &mut self.0[index]
@@ -106,7 +114,15 @@ mod tests {
     }
 
     #[test]
-    fn the_first_whose_outcome_is_known_is_forgotten_when_there_are_too_many() {
+    fn a_batch_that_was_answered_may_come_again_and_the_next_was_never_sent() {
+        let mut callers = Callers::default();
+        callers.set_unsure(batch(1, 2).from.instance);
+        callers.set_answered(&batch(1, 2));
+        assert!(callers.is_unsure(&batch(1, 2)) && !callers.is_unsure(&batch(1, 3)));
+    }
+
+    #[test]
+    fn the_first_that_is_not_unsure_is_forgotten_when_there_are_too_many() {
         let mut callers = Callers::default();
         let is_kept = |callers: &Callers, instance| callers.kept(&batch(instance, 2), 9).is_some();
         for instance in 0..Callers::MAX {

@@ -46,7 +46,7 @@ use crate::{
 /// - [`StoreError::NotApplied`] is definite: the number is free, and the batch before is still the last one, whose repeat gets its
 ///   answer. Any other failure is [`StoreError::Unknown`]: the caller repeats the batch, and the store **must** find out by the
 ///   number whether it was applied. A repeat of it is `NotApplied` only if no earlier call with it was applied, nor ever will be.
-///   — `once::s20d_after_a_definite_failure_the_number_is_free`, `once::s17_what_failed_before_the_commit_is_applied_by_its_repeat`, `once::s18_a_lost_answer_is_given_to_the_repeat`
+///   — `once::s20d_after_a_definite_failure_the_number_is_free`, `once::s17_what_failed_before_the_commit_is_applied_by_its_repeat`, `once::s18_a_lost_answer_is_given_to_the_repeat`, `trouble::s81_a_busy_database_does_not_deny_what_was_committed`
 ///
 /// # The clock
 /// - Every instant is the store's own, read once per batch, after the last lock was taken. A clock that jumps back evicts nobody.

@@ -8,12 +8,12 @@ use std::time::Duration;
 use whizbang_storage::{
     AppendAnswer, DeadReason, Delivery, Epoch, Expected, Limit, Membership, NotApplied, Operation,
     OperationAnswer, ParkedKey, Partition, Position, Projection, Read, ReadAnswer, Release, Revision,
-    Running, Sender, Settle, Settled, SettledAnswer, Statistics, StoreError, StoreReader, SubscriptionId,
-    Unit, Version, WorkBatch, WorkStore,
+    Running, Sender, Service, Settle, Settled, SettledAnswer, Statistics, StoreError, StoreReader,
+    SubscriptionId, Unit, Version, WorkBatch, WorkStore,
 };
 
 use crate::{
-    Conflict, Faulty, Fixture, Message, Odds, SchemaAge, World, applied, numbers, projection, stored,
+    Conflict, Fault, Faulty, Fixture, Message, Odds, SchemaAge, World, applied, numbers, projection, stored,
     subscription,
 };
 
@@ -34,6 +34,27 @@ pub async fn s81_a_busy_database_loses_nothing<F: Fixture>() {
     drop(guard);
     assert_eq!(stored(&a.ok(batch).await.appends), [2]);
     assert_eq!(numbers(&a.read(0, 0).await), [1, 2]);
+}
+
+/// Scenario 81: An answer was lost, and the database is busy when the batch comes again: nobody says that nothing was written.
+pub async fn s81_a_busy_database_does_not_deny_what_was_committed<F: Fixture>() {
+    // So that whoever waits for the database is soon told.
+    let time_to_live = Duration::from_secs(2);
+    let service = Service { partitions: 1, time_to_live, ..Service::named("conformance") };
+    let mut world = World::<F>::with(service).await;
+    let mut a = world.joined().await.map(Faulty::new);
+    let message = Message::command(1);
+    let appends = [message.append()];
+    let batch = WorkBatch { appends: &appends, ..a.batch() };
+    let from = Sender { number: a.from.number + 1, ..a.from };
+    a.store.faults().next(Fault::AnswerLost);
+    assert!(matches!(a.send_as(from, batch).await, Err(StoreError::Unknown(_))));
+    let guard = world.fixture.hold().await;
+    let asked = a.send_as(from, batch).await.map(drop);
+    assert!(matches!(asked, Ok(()) | Err(StoreError::Unknown(_))), "{asked:?}");
+    drop(guard);
+    assert_eq!(stored(&a.send_as(from, batch).await.expect("it is answered").appends), [1]);
+    assert_eq!(numbers(&a.read(0, 0).await), [1]);
 }
 
 /// Scenario 82: The connection drops between calls: reconnect, same number, applied once.

@@ -376,13 +376,13 @@ impl Between<MemoryStore> for Wrongly {
         answer: &mut Answer,
     ) -> Result<(), StoreError> {
         let trouble = self.troubles.take();
-        if let Some(refused) = self.meets(trouble, batch) {
+        let is_repeat = self.last.as_ref().is_some_and(|(number, _)| *number == batch.from.number);
+        if let Some(refused) = self.meets(trouble, is_repeat, batch) {
             answer.clear();
             return refused;
         }
         let asked = OwnedBatch::from(batch);
         let mut sent = asked.clone();
-        let is_repeat = self.last.as_ref().is_some_and(|(number, _)| *number == batch.from.number);
         if !is_repeat {
             self.ask(store, &mut sent).await;
         }
@@ -423,10 +423,18 @@ impl Between<MemoryStore> for Wrongly {
 
 impl Wrongly {
     /// What a database in trouble says, if it says so before anything else.
-    fn meets(&self, trouble: Option<Trouble>, batch: &WorkBatch<'_>) -> Option<Result<(), StoreError>> {
+    fn meets(
+        &self,
+        trouble: Option<Trouble>,
+        is_repeat: bool,
+        batch: &WorkBatch<'_>,
+    ) -> Option<Result<(), StoreError>> {
         let refuses = |why: NotApplied| Some(Err(why.into()));
         match trouble {
             Some(Trouble::Held) if self.wrong == Wrong::AnswersWhileItIsBusy => Some(Ok(())),
+            Some(Trouble::Held) if is_repeat && self.wrong != Wrong::DeniesWhatItCommitted => {
+                Some(Err(StoreError::Unknown("held".into())))
+            }
             Some(Trouble::Held) => refuses(NotApplied::Busy("held".into())),
             Some(Trouble::Full) if self.wrong == Wrong::SaysFullIsBroken => {
                 refuses(NotApplied::Failed("full".into()))

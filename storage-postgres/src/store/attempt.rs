@@ -82,7 +82,6 @@ impl PostgresStore {
                     continue;
                 }
                 Ok(repeat) => {
-                    self.callers.set_sure(sender);
                     self.repeat(batch, repeat, &memory, answer);
                     if repeat == Turn::Repeat && self.untold == Some((sender, batch.from.number)) {
                         self.tell_membership(batch, &mut memory.state, self.now(), answer);
