@@ -16,6 +16,9 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::thread;
 
 pub use generate::{Part, Step};
 
@@ -106,14 +109,40 @@ pub fn run<A: Fixture, B: Fixture>(plan: Plan) -> Reached {
     }
 }
 
-/// Compares two backends.
+/// Compares two backends; as many sequences at a time as the machine has cores.
 ///
 /// # Errors
 /// The first [`Difference`], shrunk.
 pub fn find<A: Fixture, B: Fixture>(plan: Plan) -> Result<Reached, Box<Difference>> {
+    let sequences = usize::try_from(plan.sequences).unwrap_or(usize::MAX);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(sequences);
+    let shares: Vec<_> = thread::scope(|scope| {
+        let share = |first| (plan.seed..).take(sequences).skip(first).step_by(threads);
+        let running: Vec<_> = (0..threads)
+            .map(|first| scope.spawn(move || find_among::<A, B>(share(first), plan.steps)))
+            .collect();
+        running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
     let mut reached = Reached::new();
-    for seed in (plan.seed..).take(usize::try_from(plan.sequences).unwrap_or(usize::MAX)) {
-        let steps = generate(seed, plan.steps);
+    let mut differences = Vec::new();
+    for share in shares {
+        match share {
+            Ok(share) => {
+                share.into_iter().for_each(|(name, count)| *reached.entry(name).or_default() += count)
+            }
+            Err(difference) => differences.push(difference),
+        }
+    }
+    differences.into_iter().min_by_key(|difference| difference.seed).map_or(Ok(reached), Err)
+}
+
+fn find_among<A: Fixture, B: Fixture>(
+    seeds: impl Iterator<Item = u64>,
+    steps: usize,
+) -> Result<Reached, Box<Difference>> {
+    let mut reached = Reached::new();
+    for seed in seeds {
+        let steps = generate(seed, steps);
         if let Err(found) = play::<A, B>(seed, &steps, &mut reached) {
             return Err(Box::new(shrink::<A, B>(seed, steps, found)));
         }
