@@ -10,38 +10,46 @@ use whizbang_storage_conformance::differential::{self, Plan};
 use whizbang_storage_conformance::{Between, Fixture, Memory, Message, OpenError, World, Wrapped, stored};
 use whizbang_storage_postgres::{PostgresOptions, PostgresStore};
 
-/// A batch is cut after every byte of the exchange, on its way there and on its way back.
+/// A batch is cut after every byte of the exchange on its way there.
 #[tokio::test]
 async fn an_exchange_that_is_cut_at_any_byte_happened_once_after_it_was_repeated() {
-    for direction in [Direction::ToServer, Direction::ToClient] {
-        let mut world = World::<Cut>::new(4).await;
-        let mut member = world.joined().await;
-        let stream = world.stream_in(0, 1);
-        let (mut number, mut expected) = (0, 0);
-        for after in 0.. {
-            number += 2;
-            let event = Message::event(number, stream).once(&number.to_be_bytes());
-            let messages = [event, Message::command(number + 1).of(stream)];
-            let appends: Vec<_> = messages.iter().map(Message::append).collect();
-            let batch = WorkBatch { appends: &appends, ..member.batch() };
-            let proxy = Arc::clone(&world.fixture.proxy);
-            let before = proxy.faults();
-            member.store.between.next = Some(Fault::CutAfterBytes(direction, after));
-            let answers = member.ok(batch).await.appends.clone();
-            assert_eq!(stored(&answers), [expected + 1, expected + 2], "{direction:?} after {after} bytes");
-            expected += 2;
-            if proxy.faults() == before {
-                // It was over before so many bytes had passed.
-                println!("{direction:?}: cut after each of {after} bytes");
-                assert!(after > 100, "an exchange is larger than that");
-                break;
-            }
+    cut_at_every_byte(Direction::ToServer).await;
+}
+
+/// The answer is cut after every byte on its way back.
+#[tokio::test]
+async fn an_exchange_whose_answer_is_cut_at_any_byte_happened_once_after_it_was_repeated() {
+    cut_at_every_byte(Direction::ToClient).await;
+}
+
+async fn cut_at_every_byte(direction: Direction) {
+    let mut world = World::<Cut>::new(4).await;
+    let mut member = world.joined().await;
+    let stream = world.stream_in(0, 1);
+    let (mut number, mut expected) = (0, 0);
+    for after in 0.. {
+        number += 2;
+        let event = Message::event(number, stream).once(&number.to_be_bytes());
+        let messages = [event, Message::command(number + 1).of(stream)];
+        let appends: Vec<_> = messages.iter().map(Message::append).collect();
+        let batch = WorkBatch { appends: &appends, ..member.batch() };
+        let proxy = Arc::clone(&world.fixture.proxy);
+        let before = proxy.faults();
+        member.store.between.next = Some(Fault::CutAfterBytes(direction, after));
+        let answers = member.ok(batch).await.appends.clone();
+        assert_eq!(stored(&answers), [expected + 1, expected + 2], "{direction:?} after {after} bytes");
+        expected += 2;
+        if proxy.faults() == before {
+            // It was over before so many bytes had passed.
+            println!("{direction:?}: cut after each of {after} bytes");
+            assert!(after > 100, "an exchange is larger than that");
+            break;
         }
-        let history = member.history(stream, 0, 1 << 20).await;
-        assert_eq!(history.len() as u64, expected / 2);
-        let read = member.read(0, 0).await;
-        assert_eq!(read.len() as u64, expected);
     }
+    let history = member.history(stream, 0, 1 << 20).await;
+    assert_eq!(history.len() as u64, expected / 2);
+    let read = member.read(0, 0).await;
+    assert_eq!(read.len() as u64, expected);
 }
 
 /// Whatever is done through connections that keep ending, the answers are those of a store that has no connections.
