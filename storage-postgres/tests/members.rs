@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fixture::{connect, schema_name, waiting};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 use whizbang_postgres_cluster::{Cluster, Proxy};
 use whizbang_storage::*;
 use whizbang_storage_conformance::{Member, Message, sender, stored, subscription};
@@ -47,6 +47,21 @@ impl Group {
         assert_eq!(owned(&b.heartbeat().await), [2, 3]);
         assert_eq!(owned(&a.heartbeat().await), [0, 1]);
         (a, b)
+    }
+
+    /// One that has not joined; its connections are called as the schema is.
+    async fn watched(&self, number: u32) -> Member<PostgresStore> {
+        let mut options = self.options.clone();
+        options.server.application_name(&self.options.schema);
+        Member::new(options.open().await.unwrap(), sender(number))
+    }
+
+    /// Until the end of this transaction nobody joins the service, which is there.
+    async fn locks_the_service<'c>(&self, mine: &'c mut Client) -> Transaction<'c> {
+        let open = mine.transaction().await.unwrap();
+        let lock = format!("SELECT FROM {}.service FOR NO KEY UPDATE", self.options.schema);
+        assert_eq!(open.query(&lock, &[]).await.unwrap().len(), 1);
+        open
     }
 
     /// Round trips since a number of them.
@@ -141,16 +156,10 @@ async fn nobody_waits_for_an_exchange_of_another_to_join_release_or_leave() {
 #[tokio::test]
 async fn a_join_that_waits_on_a_lost_connection_is_not_said_to_have_come_to_nothing() {
     let group = Group::new().await;
-    // So that the service is known.
     let a = group.joined(1).await;
-    let (mut mine, watcher) = (connect().await, connect().await);
-    let open = mine.transaction().await.unwrap();
-    let schema = &group.options.schema;
-    open.query(&format!("SELECT FROM {schema}.service FOR NO KEY UPDATE"), &[]).await.unwrap();
-
-    let mut options = group.options.clone();
-    options.server.application_name(schema);
-    let mut b = Member::new(options.open().await.unwrap(), sender(2));
+    let (mut mine, watcher, schema) = (connect().await, connect().await, &group.options.schema);
+    let open = group.locks_the_service(&mut mine).await;
+    let mut b = group.watched(2).await;
     let subscriptions = [subscription("all")];
     let join = Membership::Join(Join { group: Some("group"), subscriptions: &subscriptions, types: &[] });
     let batch = WorkBatch { membership: Some(join), ..b.batch() };
@@ -203,14 +212,9 @@ async fn a_lock_that_is_not_given_in_time_is_asked_for_again() {
 async fn what_was_sent_by_a_call_that_was_dropped_is_not_said_to_have_come_to_nothing() {
     let group = Group::new().await;
     let a = group.joined(1).await;
-    let (mut mine, watcher) = (connect().await, connect().await);
-    let open = mine.transaction().await.unwrap();
-    let schema = &group.options.schema;
-    open.query(&format!("SELECT FROM {schema}.service FOR NO KEY UPDATE"), &[]).await.unwrap();
-
-    let mut options = group.options.clone();
-    options.server.application_name(schema);
-    let mut b = Member::new(options.open().await.unwrap(), sender(2));
+    let (mut mine, watcher, schema) = (connect().await, connect().await, &group.options.schema);
+    let open = group.locks_the_service(&mut mine).await;
+    let mut b = group.watched(2).await;
     let subscriptions = [subscription("all")];
     let join = Membership::Join(Join { group: Some("group"), subscriptions: &subscriptions, types: &[] });
     let batch = WorkBatch { membership: Some(join), ..b.batch() };
