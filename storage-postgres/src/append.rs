@@ -15,6 +15,9 @@ use crate::exchange::Exchange;
 use crate::state::Arrival;
 use crate::tail::{Entry, Slice};
 
+/// Behind so many bytes no more arrivals are moved by a batch: what is sent to the server at once has to stay below 1 GiB.
+const MOVED_BYTES_MAX: usize = 64 << 20;
+
 impl<'b> Exchange<'_, 'b> {
     pub(crate) fn append(&mut self, append: &'b Append<'b>) -> AppendAnswer {
         match refuse::append(append, &self.service.limits) {
@@ -191,11 +194,15 @@ impl<'b> Exchange<'_, 'b> {
         undelayed.sort_unstable();
         let moving: Vec<(Option<Timestamp>, i64, Partition)> =
             scheduled.into_iter().chain(undelayed).take(max).collect();
-        let mut moved = BTreeSet::new();
+        let (mut moved, mut bytes) = (BTreeSet::new(), 0);
         for (due, id, partition) in moving {
+            if bytes >= MOVED_BYTES_MAX {
+                break;
+            }
             let Some(arrival) = self.state.part_mut(partition).arrivals.remove(id, due) else {
                 continue;
             };
+            bytes += arrival.record.len();
             let message = Record::read(&arrival.record, fallback_id(id));
             let (kind, stream) = (message.kind, message.stream);
             self.push(partition, arrival.lane, kind, stream, Arc::clone(&arrival.record));

@@ -16,7 +16,7 @@ use crate::places;
 use crate::state::{Desk, Group, Instance, KnownType, Owner, Part, Shared, State, Subscription, index_of};
 use crate::statements::Statements;
 use crate::tail::Tail;
-use crate::wire::{Arguments, Come, come, uuid};
+use crate::wire::{Arguments, Come, one_that_came, uuid};
 
 /// How much of the service is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,8 +175,14 @@ async fn fetch_arrivals(
     let me = uuid(sender.to_bytes());
     let arguments = [(&sql.service as _, Type::INT4), (&me as _, Type::UUID)];
     let rows = client.query_typed(&sql.load_arrivals, &arguments).await?;
-    let arrivals = rows.first().ok_or(Stop::Damaged("arrivals cannot be read"))?;
-    Ok((arrivals.get("seen"), come(arrivals, partitions)?))
+    let (mut seen, mut come) = (None, Vec::with_capacity(rows.len()));
+    for row in &rows {
+        match row.get::<_, Option<String>>("seen") {
+            Some(text) => seen = Some(text),
+            None => come.push(one_that_came(row, partitions)?),
+        }
+    }
+    Ok((seen.ok_or(Stop::Damaged("arrivals cannot be read"))?, come))
 }
 
 /// Loads what is not kept of arrivals and of where events lie, in one round trip.

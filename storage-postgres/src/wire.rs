@@ -498,16 +498,35 @@ pub(crate) fn come(row: &Row, partitions: u32) -> Result<Vec<Come>, Stop> {
     let dues: Vec<Option<i64>> = row.get::<_, Option<_>>("come_dues").unwrap_or_default();
     let lanes: Vec<Uuid> = row.get::<_, Option<_>>("come_lanes").unwrap_or_default();
     let records: Vec<&[u8]> = row.get::<_, Option<_>>("come").unwrap_or_default();
-    let mut come = Vec::with_capacity(ids.len());
-    for ((((id, partition), due), lane), record) in
-        ids.into_iter().zip(homes).zip(dues).zip(lanes).zip(records)
-    {
-        let lane = StreamId::from_bytes(lane.into_bytes()).ok_or(Stop::Damaged("an arrival has no lane"))?;
-        let (partition, arrival) = match partition {
-            DRAFT => draft::complete(record, id, partitions),
-            partition => (Partition(partition as u32), Arrival { lane, record: record.into() }),
-        };
-        come.push((id, partition, due.map(Timestamp::from_micros), arrival));
-    }
-    Ok(come)
+    let each = ids.into_iter().zip(homes).zip(dues).zip(lanes).zip(records);
+    each.map(|((((id, partition), due), lane), record)| arrival(id, partition, due, lane, record, partitions))
+        .collect()
+}
+
+/// The arrival in a row of its own.
+pub(crate) fn one_that_came(row: &Row, partitions: u32) -> Result<Come, Stop> {
+    arrival(
+        row.get("id"),
+        row.get("partition"),
+        row.get("due"),
+        row.get("lane"),
+        row.get("record"),
+        partitions,
+    )
+}
+
+fn arrival(
+    id: i64,
+    partition: i32,
+    due: Option<i64>,
+    lane: Uuid,
+    record: &[u8],
+    partitions: u32,
+) -> Result<Come, Stop> {
+    let lane = StreamId::from_bytes(lane.into_bytes()).ok_or(Stop::Damaged("an arrival has no lane"))?;
+    let (partition, arrival) = match partition {
+        DRAFT => draft::complete(record, id, partitions),
+        partition => (Partition(partition as u32), Arrival { lane, record: record.into() }),
+    };
+    Ok((id, partition, due.map(Timestamp::from_micros), arrival))
 }

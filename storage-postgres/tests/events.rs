@@ -121,6 +121,28 @@ async fn a_part_is_not_emptied_while_somebody_may_still_write_into_it() {
     }
 }
 
+/// A database may be restored into a server whose transactions have smaller numbers: there they say nothing.
+#[tokio::test]
+async fn a_part_that_waits_for_a_transaction_of_another_server_is_emptied() {
+    let (world, mut a) = world().await;
+    let sql = connect().await;
+    live(&world, &mut a, 0, 40).await;
+    world.clock.advance(HOUR);
+    a.heartbeat().await;
+    a.housekeep(1 << 20).await;
+    let schema = &world.fixture.schema;
+    let far =
+        format!("UPDATE {schema}.event_part SET barrier = '4611686018427387904' WHERE barrier IS NOT NULL");
+    let began = Instant::now();
+    while sql.execute(&far, &[]).await.unwrap() == 0 {
+        assert_eq!(step(&sql, &world).await, 0);
+        assert!(began.elapsed() < Duration::from_secs(60), "nobody is waited for");
+    }
+    while step(&sql, &world).await == 0 {
+        assert!(began.elapsed() < Duration::from_secs(60), "the part is never emptied");
+    }
+}
+
 /// A service that keeps its events for ever is in nobody's way, and nobody is in its.
 #[tokio::test]
 async fn what_is_kept_for_ever_lies_elsewhere() {

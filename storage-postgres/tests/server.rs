@@ -243,3 +243,30 @@ async fn two_instances_that_write_one_projection_lose_nothing() {
     assert_eq!(read.map(|read| read.revision), Some(Revision::of(&19u64.to_be_bytes())));
     let _ = OnServer::fresh;
 }
+
+/// However much waits: it is read in rows of their own and moved in steps, since neither a value nor a message of the protocol has
+/// more than 1 GiB.
+#[tokio::test]
+async fn a_backlog_of_large_arrivals_is_moved_in_steps() {
+    const ARRIVALS: u64 = 100;
+    let options = options();
+    options.migrate().await.unwrap();
+    let mut b = Member::new(options.clone().open().await.unwrap(), sender(2));
+    b.join(None, &[], &[]).await;
+    let stream = whizbang_storage_conformance::stream_in(4, Partition(0), 1);
+    let large = Message::command(1).of(stream).with(vec![7; 1 << 20]);
+    assert_eq!(b.append(&[large]).await, [AppendAnswer::Arrived]);
+    let more = format!(
+        "INSERT INTO {0}.arrival (service, partition, lane, record)
+        SELECT a.service, a.partition, a.lane, a.record FROM {0}.arrival a, generate_series(2, {ARRIVALS})",
+        options.schema
+    );
+    connect().await.batch_execute(&more).await.unwrap();
+    let mut a = joined(options, 1).await;
+    let (mut steps, mut head) = (0, 0);
+    while let [(0, moved)] = a.move_arrivals().await[..] {
+        assert!(moved > head && moved - head <= 64, "{moved} behind {head}");
+        (steps, head) = (steps + 1, moved);
+    }
+    assert_eq!((steps, head), (ARRIVALS.div_ceil(64), ARRIVALS));
+}

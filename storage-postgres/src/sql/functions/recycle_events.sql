@@ -38,9 +38,9 @@ BEGIN
     END IF;
     FOR v_part IN SELECT p.* FROM {schema}.event_part p WHERE p.since IS NULL ORDER BY p.part LOOP
         CONTINUE WHEN pg_relation_size('{schema}.event_' || v_part.part) = 0;
-        IF v_part.barrier IS NULL THEN
+        IF v_part.barrier IS NULL OR v_part.barrier > pg_current_xact_id() THEN
             -- An exchange locks its instance's row before it looks which part is written. So whoever has seen this one has a
-            -- transaction's number that is smaller than ours.
+            -- transaction's number that is smaller than ours. A larger one is of another server, from which this database came.
             UPDATE {schema}.event_part SET barrier = pg_current_xact_id() WHERE part = v_part.part;
             CONTINUE;
         END IF;
