@@ -267,6 +267,9 @@ impl Context<'_> {
 impl Context<'_> {
     /// The projection of the message's stream, with what this handler and earlier ones saved; none if there is none yet.
     ///
+    /// While the store cannot be read it is asked again, until shortly before the handler's [`deadline`](Self::deadline): an
+    /// outage costs no attempt as long as it is shorter.
+    ///
     /// # Errors
     /// [`ProjectionError`] when there is no engine, the message has no stream, or the state cannot be read.
     ///
@@ -321,7 +324,7 @@ impl Context<'_> {
         whizbang_storage::refuse::name("perspective", name, unit.limits()).map_err(refused)?;
         check_key(&key, unit.limits()).map_err(refused)?;
         let projections = unit.projections.clone().ok_or(ProjectionError::NoEngine { name })?;
-        let found = projections.load(name, &key).await?;
+        let found = projections.load_until(unit.occasion.deadline, name, &key).await?;
         let revision = found.as_ref().map(|(revision, _)| *revision);
         match seen {
             Some(place) => unit.seen[place].revision = revision,

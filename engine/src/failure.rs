@@ -118,20 +118,26 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
 impl fmt::Display for Failure {
     /// The cause and what caused it, on one line: this is the text that is stored with a parked or dead message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.cause)?;
-        let mut said = self.0.cause.to_string();
-        let mut next = self.0.cause.source();
-        while let Some(source) = next {
-            // Many errors print their source themselves; saying it twice helps nobody.
-            let text = source.to_string();
-            if !said.contains(&text) {
-                write!(f, ": {text}")?;
-            }
-            said = text;
-            next = source.source();
-        }
-        Ok(())
+        f.write_str(&whole(&*self.0.cause))
     }
+}
+
+/// An error and what caused it, on one line.
+pub(crate) fn whole(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut said = line.clone();
+    let mut next = error.source();
+    while let Some(source) = next {
+        // Many errors print their source themselves; saying it twice helps nobody.
+        let text = source.to_string();
+        if !said.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        said = text;
+        next = source.source();
+    }
+    line
 }
 
 impl fmt::Debug for Failure {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -12,6 +13,8 @@ use smallvec::SmallVec;
 use whizbang_storage::{ContentType, ReadError, Refusal, Revision, StoreReader};
 
 use crate::codec::DecodeError;
+use crate::failure::whole;
+use crate::host;
 use crate::unit::{EmitError, UnitView};
 
 /// State that a receptor keeps: one per stream, or one per key of its own.
@@ -127,6 +130,10 @@ impl<S: ProjectionSource> Load for S {
     }
 }
 
+/// Between two attempts to read a store that is away.
+const PAUSE_FIRST: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// The projections as the handlers of one worker see them: a cache in front of a source. Clones share both.
 ///
 /// Whoever settles units tells it what became of them:
@@ -187,6 +194,33 @@ impl Projections {
         let loaded = self.shared.loader.0.load_boxed(perspective, key).await?;
         let loaded = loaded.map(|(revision, state)| (revision, Arc::from(state)));
         Ok(self.shared.cache.lock().put_loaded(perspective, key, loaded))
+    }
+
+    /// As [`load`](Self::load), again and again while the store cannot be read, until the deadline is near: that it is away is no
+    /// fault of the message, and would cost it an attempt. Without a deadline whoever asks is told at once.
+    pub(crate) async fn load_until(
+        &self,
+        deadline: Option<Instant>,
+        perspective: &'static str,
+        key: &[u8],
+    ) -> Result<Cached, ReadError> {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let error = match self.load(perspective, key).await {
+                Ok(found) => return Ok(found),
+                Err(error) => error,
+            };
+            let is_over = |deadline| host::now() + 2 * pause >= deadline;
+            if deadline.is_none_or(is_over) {
+                return Err(error);
+            }
+            if pause == PAUSE_FIRST {
+                let error = whole(&error);
+                tracing::warn!(error, perspective, "projection: the store cannot be read; the handler waits");
+            }
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(PAUSE_MAX);
+        }
     }
 
     fn with_writes(

@@ -391,7 +391,8 @@ where
         let Some(kind) = D::resolve(handed.type_name) else {
             let is_done = host::is_planted("takes-the-unknown-for-done");
             let how = if is_done { How::Done } else { How::Unroutable };
-            self.settle(work, how, "", None).await?;
+            let text = format!("no receptor of this program knows the type `{}`", handed.type_name);
+            self.settle(work, how, &text, None).await?;
             return Ok(key);
         };
         let Some(options) = D::options(work.flow as usize, kind) else {

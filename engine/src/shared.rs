@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use whizbang_lockfree::{Doorbell, Producers};
 use whizbang_storage::{Limits, StoreError};
 
+use crate::failure::whole;
 use crate::host;
 use crate::intake::{Header, PlainSink};
 use crate::operate::Order;
@@ -220,22 +221,27 @@ impl Shared {
     /// The store did not answer, or answered that nothing was written.
     pub(crate) fn storage_failed(&self, error: &StoreError) {
         self.counters.failures.increment(1);
+        let error = whole(error);
         let mut health = self.health.lock();
         match &mut health.storage_away {
-            Some(away) => away.error = error.to_string(),
+            Some(away) => away.error = error,
             None => {
-                tracing::warn!(%error, "exchange: the store does not answer; accepted messages wait");
-                health.storage_away = Some(StorageAway { since: host::now(), error: error.to_string() });
+                tracing::warn!(error, "exchange: the store does not answer; accepted messages wait");
+                health.storage_away = Some(StorageAway { since: host::now(), error });
             }
         }
     }
 
     /// The engine cannot go on.
     pub(crate) fn broke(&self, error: &StoreError) {
-        tracing::error!(%error, "exchange: engine and store disagree; the engine ends, nothing acknowledged is lost");
+        let error = whole(error);
+        tracing::error!(
+            error,
+            "exchange: engine and store disagree; the engine ends, nothing acknowledged is lost"
+        );
         let mut health = self.health.lock();
         health.state = State::Failed;
-        health.storage_away = Some(StorageAway { since: host::now(), error: error.to_string() });
+        health.storage_away = Some(StorageAway { since: host::now(), error });
     }
 
     /// Asks the pump to stop. The first request counts; whoever asks is told when it is done.

@@ -14,13 +14,31 @@ use crate::{EnqueueError, Enqueued, PostgresOptions};
 
 /// Enqueues messages of one service in transactions of your own: they arrive when the transaction commits.
 ///
+/// A `whizbang::Unit` turns messages of your own into what is enqueued: it gives them ids, encodes
+/// them, and takes keys, delays and headers, as a handler's does.
+///
 /// ```no_run
-/// # async fn place(store: &whizbang_storage_postgres::PostgresStore, mine: &mut tokio_postgres::Client,
-/// #     message: &whizbang_storage::Append<'_>) -> Result<(), Box<dyn std::error::Error>> {
+/// use serde::{Deserialize, Serialize};
+/// use whizbang::{Command, EmitOptions, Unit};
+///
+/// #[derive(Serialize, Deserialize, Command)]
+/// #[message(name = "shop.place-order", version = 1)]
+/// struct PlaceOrder {
+///     #[stream]
+///     order: u64,
+/// }
+///
+/// # async fn place(store: &whizbang_storage_postgres::PostgresStore, mine: &mut tokio_postgres::Client)
+/// #     -> Result<(), Box<dyn std::error::Error>> {
 /// let enqueuer = store.enqueuer();
+/// let mut unit = Unit::default();
+/// unit.emit(&PlaceOrder { order: 4711 }, EmitOptions { once: Some(b"order 4711"), ..EmitOptions::default() })?;
+///
 /// let transaction = mine.transaction().await?;
 /// transaction.execute("INSERT INTO orders VALUES (4711)", &[]).await?;
-/// enqueuer.enqueue(&transaction, message).await?;
+/// for message in unit.view().emits() {
+///     enqueuer.enqueue(&transaction, &message).await?;
+/// }
 /// transaction.commit().await?;
 /// # Ok(()) }
 /// ```

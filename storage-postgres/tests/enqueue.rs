@@ -11,14 +11,14 @@ use tokio::sync::mpsc;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient};
 use uuid::Uuid;
-use whizbang::{Command, Context, Engine, Event, Failure, Receptor, dispatcher};
+use whizbang::{Command, Context, EmitOptions, Engine, Event, Failure, Headers, Receptor, Unit, dispatcher};
 use whizbang_postgres_cluster::Cluster;
 use whizbang_storage::*;
 use whizbang_storage_conformance::{
     Fixture, Member, Message, OpenError, SchemaAge, TransactionEnd, World, applied, cases, numbers, sender,
     stored, stream_in, subscription,
 };
-use whizbang_storage_postgres::{PostgresOptions, PostgresStore};
+use whizbang_storage_postgres::{Enqueued, PostgresOptions, PostgresStore};
 
 /// The contract's cases, with users' transactions through the SQL function.
 struct ThroughSql(OnServer);
@@ -385,6 +385,42 @@ async fn what_sql_enqueues_an_engine_handles() {
     let mut both = [next(&mut handled).await, next(&mut handled).await];
     both.sort();
     assert_eq!(both, ["order 1 over 5 of acme, true", "paid 1"]);
+    engine.stop(patience).await;
+    assert!(handled.try_recv().is_err(), "what was rolled back is not handled, and nothing twice");
+}
+
+#[tokio::test]
+async fn messages_of_a_program_go_through_a_unit_into_its_own_transaction() {
+    let options = options(Limits::default());
+    options.migrate().await.unwrap();
+    let (seen, mut handled) = mpsc::unbounded_channel();
+    let shop = Shop { orders: Orders(seen) };
+    let store = options.clone().open().await.unwrap();
+    let enqueuer = store.enqueuer();
+    let engine = Engine::builder(shop).storage(store).start().await.unwrap();
+
+    let mut headers = Headers::new();
+    headers.set("tenant", "acme").unwrap();
+    let mut unit = Unit::default();
+    let once = EmitOptions { once: Some(b"order 1"), headers: Some(&headers), ..EmitOptions::default() };
+    unit.emit(&PlaceOrder { order: 1, amount: 5 }, once).unwrap();
+    unit.emit(&Paid { order: 1 }, EmitOptions::default()).unwrap();
+    let mut mine = connect().await;
+    for end in [TransactionEnd::Rollback, TransactionEnd::Commit] {
+        let transaction = mine.transaction().await.unwrap();
+        for message in unit.view().emits() {
+            assert!(matches!(enqueuer.enqueue(&transaction, &message).await.unwrap(), Enqueued::Arrived));
+        }
+        match end {
+            TransactionEnd::Rollback => transaction.rollback().await.unwrap(),
+            TransactionEnd::Commit => transaction.commit().await.unwrap(),
+        }
+    }
+    let patience = Duration::from_secs(20);
+    for expected in ["order 1 over 5 of acme, true", "paid 1"] {
+        let got = tokio::time::timeout(patience, handled.recv()).await.expect("it is handled");
+        assert_eq!(got.unwrap(), expected, "in the order of the unit");
+    }
     engine.stop(patience).await;
     assert!(handled.try_recv().is_err(), "what was rolled back is not handled, and nothing twice");
 }

@@ -26,6 +26,8 @@ struct Content {
     states: HashMap<Vec<u8>, (Revision, Vec<u8>)>,
     reads: u32,
     broken: bool,
+    /// So many reads fail before one succeeds.
+    away_for: u32,
 }
 
 impl ProjectionSource for Shelf {
@@ -34,7 +36,8 @@ impl ProjectionSource for Shelf {
         let mut content = self.0.lock();
         assert_eq!(perspective, "totals");
         content.reads += 1;
-        if content.broken {
+        if content.broken || content.away_for > 0 {
+            content.away_for = content.away_for.saturating_sub(1);
             return Err(ReadError("the disk is gone".into()));
         }
         Ok(content.states.get(key).cloned())
@@ -337,4 +340,19 @@ async fn a_read_that_was_overtaken_by_a_commit_does_not_bring_the_old_state_back
     assert!(load.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending());
     bench.projections.commit(&ahead.view());
     assert_eq!(load.await, Some(Totals { count: 1 }));
+}
+
+#[tokio::test]
+async fn a_handler_waits_for_a_store_that_cannot_be_read_until_its_deadline_is_near() {
+    let bench = Bench::new();
+    let mut unit = bench.unit(Some("a"));
+    unit.occasion.deadline = Some(Instant::now() + Duration::from_secs(60));
+    bench.shelf.0.lock().away_for = 3;
+    let totals: Option<Totals> = Context::collecting(&mut unit).load().await.unwrap();
+    assert_eq!((totals, bench.shelf.reads()), (None, 4));
+
+    unit.occasion.deadline = Some(Instant::now() + Duration::from_millis(100));
+    bench.shelf.0.lock().broken = true;
+    let error = Context::collecting(&mut unit).load_key::<Totals>("another").await.unwrap_err();
+    assert!(matches!(error, ProjectionError::Read(_)), "the reason is told, not that time was up: {error}");
 }

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use whizbang_storage::{DeadReason, Position};
+use whizbang_storage::{DeadReason, MessageId, Position};
 
 use super::{POOL_MAX, PumpGone, Running, UNIT_KEPT, Work};
 use crate::dispatch::{Dispatcher, ReceptorOptions};
@@ -98,7 +98,7 @@ impl<D: Dispatcher, S, F> Running<D, S, F> {
             parked: is_parked,
             how,
         };
-        log(&head, text);
+        log(&head, handed.id, text);
         self.give_back_unit(unit);
         let sent = self.worker.ring.send(Settlement::Unit(head), &payload).await;
         self.scratch = payload;
@@ -164,14 +164,15 @@ pub(super) fn again(options: &ReceptorOptions, attempt: u32) -> How {
     }
 }
 
-fn log(head: &UnitHead, text: &str) {
+fn log(head: &UnitHead, message: MessageId, text: &str) {
     let Position(position) = head.delivery.position;
     match head.how {
         How::Done | How::Defer | How::Release => {}
         How::Detach => tracing::debug!(position, partition = %head.delivery.partition, "receive: runs long"),
         how => {
             let (word, attempt) = (how.word(), head.delivery.attempt);
-            tracing::warn!(position, partition = %head.delivery.partition, attempt, error = text, "receive: {word}");
+            let (partition, stream) = (head.delivery.partition, head.delivery.lane);
+            tracing::warn!(%message, %stream, position, %partition, attempt, error = text, "receive: {word}");
         }
     }
 }
