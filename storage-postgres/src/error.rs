@@ -17,17 +17,25 @@ pub enum OpenError {
     #[error(transparent)]
     Service(#[from] ServiceError),
     /// The server could not be reached, or let nobody in.
-    #[error("no connection to the server: {}", with_sources(&**.0))]
+    #[error("{0}")]
     Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// There is no schema of this name, or it is not one of ours.
     #[error(
-        "there is no Whizbang schema {schema:?} (this program knows version {known}): call `migrate`, or let `whizbang-pg-schema` print what an administrator runs"
+        "there is no Whizbang schema {schema:?} (this program knows version {known}): call `migrate`, or let `whizbang-pg-schema --schema {schema}` print what an administrator runs"
     )]
     NoSchema {
         /// The schema's name.
         schema: String,
         /// The version that this program would make.
         known: i32,
+    },
+    /// The schema is one of ours, and its version is lost: nobody knows what would have to be done.
+    #[error(
+        "the schema {schema:?} has a table `schema_version` without a row, so that its version is not known: insert the version that it had, or drop the schema with everything in it and set it up again"
+    )]
+    NoVersion {
+        /// The schema's name.
+        schema: String,
     },
     /// A newer version of this crate made the schema.
     #[error(
@@ -42,7 +50,9 @@ pub enum OpenError {
         known: i32,
     },
     /// An older version of this crate made the schema, and nobody has migrated it.
-    #[error("the schema {schema:?} has version {found}, this program needs version {known}: call `migrate`")]
+    #[error(
+        "the schema {schema:?} has version {found}, this program needs version {known}: call `migrate`, or let `whizbang-pg-schema --schema {schema} --from {found}` print what an administrator runs"
+    )]
     Older {
         /// The schema's name.
         schema: String,
@@ -63,7 +73,7 @@ pub enum OpenError {
 }
 
 /// What an error says, and why: the driver keeps what the server answered in its source.
-fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -134,7 +134,7 @@ pub enum OptionsError {
     },
     /// TLS is asked for or needed, and was not built in.
     #[error(
-        "the server needs TLS, which this program was built without: turn on the feature `tls` of whizbang-storage-postgres"
+        "TLS is asked for or needed, and this program was built without it: turn on the feature `tls` of whizbang-storage-postgres"
     )]
     NoTls,
     /// The root certificates cannot be read, or there is none.
@@ -160,7 +160,8 @@ impl PostgresOptions {
     /// of a PEM file, read now, or `system`.
     ///
     /// # Errors
-    /// [`OptionsError::Url`], and [`OptionsError::RootCertificates`] when `sslrootcert` cannot be read.
+    /// [`OptionsError::Url`], [`OptionsError::RootCertificates`] when there is no certificate where `sslrootcert` says, and
+    /// [`OptionsError::NoTls`] when it says something and this crate's feature `tls` is off.
     pub fn from_url(url: &str) -> Result<Self, OptionsError> {
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(OptionsError::Url("it does not begin with postgres://".to_owned()));
@@ -171,11 +172,17 @@ impl PostgresOptions {
             Some(at) => (&url[..credentials + at], &url[credentials + at + 1..]),
             None => (url, ""),
         };
+        if address[credentials..].contains('@') {
+            // The driver would take what is behind the first one, a part of the password, for the host.
+            let why = "it has several `@`: one in a user, password or database is written as %40";
+            return Err(OptionsError::Url(why.to_owned()));
+        }
         let mut root_certificates = RootCertificates::System;
         let mut driver_parameters = Vec::new();
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=') {
                 Some(("sslmode", "verify-ca" | "verify-full")) => driver_parameters.push("sslmode=require"),
+                Some(("sslrootcert", _)) if cfg!(not(feature = "tls")) => return Err(OptionsError::NoTls),
                 Some(("sslrootcert", "system")) => root_certificates = RootCertificates::System,
                 Some(("sslrootcert", path)) => root_certificates = RootCertificates::read(path)?,
                 _ => driver_parameters.push(parameter),
@@ -299,7 +306,8 @@ impl RootCertificates {
     fn read(path: &str) -> Result<Self, OptionsError> {
         let failed = |why: String| OptionsError::RootCertificates { from: path.to_owned(), why };
         let path = percent_decoded(path).ok_or_else(|| failed("it is no path".to_owned()))?;
-        fs::read_to_string(PathBuf::from(path)).map(Self::Pem).map_err(|error| failed(error.to_string()))
+        let text = fs::read_to_string(PathBuf::from(&path)).map_err(|error| failed(error.to_string()))?;
+        crate::tls::check_roots(text, &path)
     }
 }
 
@@ -349,6 +357,9 @@ fn harmless(error: &tokio_postgres::Error, parameters: &str) -> String {
             }
             false => format!("its parameter {name} is not known"),
         };
+    }
+    if cause == "invalid value for option `sslmode`" {
+        return format!("{cause}: disable, prefer, require, verify-ca and verify-full are possible");
     }
     if cause.is_empty() { "it is not whole".to_owned() } else { cause }
 }
@@ -489,16 +500,44 @@ mod tests {
     }
 
     #[test]
+    fn an_at_sign_in_a_password_is_told_before_a_part_of_it_is_looked_up_as_a_host() {
+        for url in ["postgres://u:p@hunter2@host/d", "postgres://u:p@hunter2/x@host/d?sslmode=disable"] {
+            let told = PostgresOptions::from_url(url).unwrap_err().to_string();
+            assert!(told.contains("%40") && !told.contains("hunter2"), "{told}");
+        }
+        let encoded = options("postgres://u:p%40ss@host/d");
+        assert_eq!(encoded.server.get_password(), Some(&b"p@ss"[..]));
+    }
+
+    #[test]
+    fn an_sslmode_that_is_none_is_told_with_those_that_are() {
+        let told = PostgresOptions::from_url("postgres://u@host/d?sslmode=allow").unwrap_err().to_string();
+        for mode in ["disable", "prefer", "require", "verify-ca", "verify-full"] {
+            assert!(told.contains(mode), "{told}");
+            options(&format!("postgres://u@host/d?sslmode={mode}"));
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "tls"))]
+    fn root_certificates_that_nobody_would_look_at_are_refused() {
+        for named in ["system", "/nowhere/root.pem"] {
+            let url = format!("postgres://u@localhost/d?sslrootcert={named}");
+            let refused = PostgresOptions::from_url(&url).unwrap_err();
+            assert!(matches!(refused, OptionsError::NoTls), "{refused}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "tls")]
     fn a_root_certificate_is_read_from_where_the_url_says() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("my root.pem");
-        fs::write(&path, "a certificate").unwrap();
+        let certificate = rcgen::generate_simple_self_signed(["host".to_owned()]).unwrap().cert.pem();
+        fs::write(&path, &certificate).unwrap();
         let encoded = path.to_str().unwrap().replace(' ', "%20");
         let url = |path: &str| format!("postgres://u@host/d?sslmode=verify-full&sslrootcert={path}");
-        assert_eq!(
-            options(&url(&encoded)).root_certificates,
-            RootCertificates::Pem("a certificate".to_owned())
-        );
+        assert_eq!(options(&url(&encoded)).root_certificates, RootCertificates::Pem(certificate));
         assert_eq!(options(&url("system")).root_certificates, RootCertificates::System);
         let error = PostgresOptions::from_url(&url("/nowhere/root.pem")).unwrap_err();
         assert!(matches!(&error, OptionsError::RootCertificates { from, .. } if from == "/nowhere/root.pem"));

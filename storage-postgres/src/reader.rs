@@ -1,6 +1,8 @@
 //! The reading side: a few connections of its own, each question in one snapshot.
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Transaction,
+};
 use std::num::NonZeroU128;
 use std::sync::Arc;
 use tokio_postgres::types::Type;
@@ -33,6 +35,7 @@ pub struct PostgresReader {
 
 struct Shared {
     pool: Pool,
+    connector: Connector,
     statements: Statements,
     questions: Questions,
     partitions: u32,
@@ -58,9 +61,9 @@ impl PostgresReader {
         agreed: Agreed,
     ) -> Result<Self, OpenError> {
         let recycling_method = RecyclingMethod::Fast;
-        let manager = Manager::from_config(
+        let manager = Manager::from_connect(
             connector.config().clone(),
-            connector.tls(),
+            connector.clone(),
             ManagerConfig { recycling_method },
         );
         let pool = Pool::builder(manager)
@@ -82,12 +85,16 @@ impl PostgresReader {
             counts: text(include_str!("sql/counts.sql")),
         };
         let statements = Statements::new(&options.schema, agreed.service);
-        let shared = Shared { pool, statements, questions, partitions: options.service.partitions };
+        let (connector, partitions) = (connector.clone(), options.service.partitions);
+        let shared = Shared { pool, connector, statements, questions, partitions };
         Ok(Self { shared: Arc::new(shared) })
     }
 
     async fn connection(&self) -> Result<Object, ReadError> {
-        self.shared.pool.get().await.map_err(|error| ReadError(error.into()))
+        self.shared.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(source) => ReadError(self.shared.connector.failed(source).into()),
+            error => ReadError(error.into()),
+        })
     }
 
     fn service(&self) -> &i32 {
