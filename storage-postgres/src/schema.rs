@@ -5,7 +5,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use whizbang_storage::Service;
 
-use crate::{OpenError, PostgresOptions};
+use crate::{OpenError, OptionsError, PostgresOptions};
 
 /// The version that this crate's statements are written for.
 pub(crate) const VERSION: i32 = 5;
@@ -45,7 +45,8 @@ pub(crate) fn sql(text: &str, schema: &str) -> String {
 }
 
 /// The SQL that brings a schema from version `from` (0: it is not there) to this crate's, in one transaction, for an
-/// administrator to run; with a service to make known, and a role that may use it and no more than that.
+/// administrator to run; with a service to make known, and a role that may use it and no more than that. Run on a schema of
+/// another version than `from`, it raises an error and changes nothing.
 ///
 /// ```
 /// let sql = whizbang_storage_postgres::schema_sql("whizbang", 0, None, Some("orders"))?;
@@ -54,7 +55,7 @@ pub(crate) fn sql(text: &str, schema: &str) -> String {
 /// ```
 ///
 /// # Errors
-/// [`OpenError`] when the schema's name or the service cannot be used, or there is nothing known of version `from`.
+/// [`OpenError`] when the schema's name, the service or the role cannot be used, or nothing is known of version `from`.
 pub fn schema_sql(
     schema: &str,
     from: i32,
@@ -62,10 +63,17 @@ pub fn schema_sql(
     role: Option<&str>,
 ) -> Result<String, OpenError> {
     crate::options::check_schema(schema)?;
-    if !(0..=VERSION).contains(&from) {
+    if from > VERSION {
         return Err(OpenError::Newer { schema: schema.to_owned(), found: from, known: VERSION });
     }
-    let mut out = format!("BEGIN;\n\n{}", statements(schema, from));
+    if from < 0 {
+        let possible = "0, or the version that the schema has";
+        return Err(OptionsError::Number { option: "from", value: from.to_string(), possible }.into());
+    }
+    let (found, known) = (from.to_string(), VERSION.to_string());
+    let check =
+        include_str!("sql/administrator/from.sql").replace("{from}", &found).replace("{known}", &known);
+    let mut out = format!("BEGIN;\n\n{}{}", sql(&check, schema), statements(schema, from));
     if let Some(service) = service {
         service.validate()?;
         let (name, partitions) = (literal(&service.name), service.partitions);
@@ -79,23 +87,18 @@ pub fn schema_sql(
         ));
     }
     if let Some(role) = role {
-        let role = format!("\"{}\"", role.replace('"', "\"\""));
-        out.push_str(&sql(
-            &format!(
-                "GRANT USAGE ON SCHEMA {{schema}} TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA {{schema}} TO {role};
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {{schema}} TO {role};\n"
-            ),
-            schema,
-        ));
+        let quoted = format!("\"{}\"", role.replace('"', "\"\""));
+        // The schema first: a role may be called whatever its administrator likes.
+        let grant = sql(include_str!("sql/administrator/grant.sql"), schema);
+        out.push_str(&grant.replace("{role}", &quoted).replace("{role_name}", &literal(role)));
     }
     out.push_str("\nCOMMIT;\n");
     Ok(out)
 }
 
-/// A text as a literal, whatever is in it and however the server reads backslashes.
+/// A text as a literal, whatever is in it and however the server reads backslashes, inside dollar quotes as well.
 fn literal(text: &str) -> String {
-    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''").replace('$', "\\x24"))
 }
 
 /// The statements that bring a schema from a version to this crate's.
@@ -130,8 +133,9 @@ impl PostgresOptions {
         let client = self.connect_once().await?;
         let failed = |source| OpenError::Postgres { schema: self.schema.clone(), source };
         // Held until the end of the transaction: through a pooler as well.
+        // That the schema is there already is what is wished for, and no news.
         let lock = format!(
-            "BEGIN; SELECT pg_advisory_xact_lock(hashtext('whizbang'), hashtext('{}'));",
+            "BEGIN; SET LOCAL client_min_messages = warning; SELECT pg_advisory_xact_lock(hashtext('whizbang'), hashtext('{}'));",
             self.schema
         );
         client.batch_execute(&lock).await.map_err(failed)?;
@@ -199,6 +203,9 @@ impl PostgresOptions {
     }
 
     /// None: there is no such schema, or it is not ours.
+    ///
+    /// # Errors
+    /// [`OpenError::NoVersion`] for one of ours of which nobody can say what is in it.
     async fn schema_version(&self, client: &Client) -> Result<Option<i32>, OpenError> {
         let there = "SELECT to_regclass($1) IS NOT NULL";
         let table = format!("\"{}\".schema_version", self.schema);
@@ -209,7 +216,10 @@ impl PostgresOptions {
         }
         let text = sql("SELECT version FROM {schema}.schema_version", &self.schema);
         match client.query_typed(&text, &[]).await {
-            Ok(rows) => Ok(rows.first().map(|row| row.get(0))),
+            Ok(rows) => match rows.first() {
+                Some(row) => Ok(Some(row.get(0))),
+                None => Err(OpenError::NoVersion { schema: self.schema.clone() }),
+            },
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(None),
             Err(error) => Err(failed(error)),
         }
