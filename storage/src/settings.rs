@@ -23,7 +23,9 @@ pub struct Service {
     pub dedup_retention: Duration,
     /// How long events are kept; `None` keeps them for ever, which is the default.
     pub event_retention: Option<Duration>,
-    /// How long a message of a type nobody knows waits before it is a dead letter. Default 1 day.
+    /// How long a message of a type nobody knows waits before it is a dead letter. Default 1 day. Until then it holds up its stream,
+    /// for a program that knows the type and may be under way. Counted from when it was first handed to one that does not: a change
+    /// holds for those that come after it.
     pub unroutable_after: Duration,
     /// Sizes above which an item or a batch is refused.
     pub limits: Limits,
