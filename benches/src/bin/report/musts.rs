@@ -76,7 +76,7 @@ pub(crate) fn write(page: &mut String, results: &Results) {
     let _ = write!(
         page,
         "\n## What must hold\n\nNanoseconds were promised on one machine. Where a rival or a floor was measured there too, the must is also \
-         judged as a ratio to it in one run: \"1.48 of 2.44 × rtrb\" is 1.48 times what rtrb takes here, and may be 2.44 times.\n\n\
+         judged as a ratio to it in one run: \"1.5 of 2.44 × rtrb\", for instance, would be 1.5 times what rtrb takes here, and may be 2.44 times.\n\n\
          | what | must | reached | |\n|---|---|---|---|\n{rows}"
     );
     if let Some(idle) = &results.idle {
