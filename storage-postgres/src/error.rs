@@ -17,7 +17,7 @@ pub enum OpenError {
     #[error(transparent)]
     Service(#[from] ServiceError),
     /// The server could not be reached, or let nobody in.
-    #[error("{0}")]
+    #[error("{}", with_sources(&**.0))]
     Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// There is no schema of this name, or it is not one of ours.
     #[error(
@@ -73,7 +73,7 @@ pub enum OpenError {
 }
 
 /// What an error says, and why: the driver keeps what the server answered in its source.
-pub(crate) fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

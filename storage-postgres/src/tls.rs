@@ -8,7 +8,6 @@ use tokio_postgres::config::Host;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Socket};
 
-use crate::error::with_sources;
 use crate::options::{OptionsError, RootCertificates};
 
 /// What a connection does about encryption, after everything has been decided.
@@ -43,7 +42,7 @@ pub(crate) struct Connector {
 pub(crate) enum ConnectError {
     #[error("no connection to {at} after {after:?}")]
     Timeout { at: String, after: Duration },
-    #[error("no connection to {at}: {}", with_sources(.source))]
+    #[error("no connection to {at}")]
     Postgres { at: String, source: tokio_postgres::Error },
 }
 
@@ -258,7 +257,8 @@ mod tests {
             let (roots, _) = certificate("localhost");
             let cluster = server(None);
             let refused = is_encrypted(&url(&cluster, "localhost", "require"), roots).await;
-            let error = refused.expect_err("it was to be encrypted").to_string();
+            let error = refused.expect_err("it was to be encrypted");
+            let error = crate::OpenError::Connect(error.into()).to_string();
             assert!(error.contains("TLS"), "{error}");
         }
 
