@@ -3,6 +3,7 @@
 mod fixture;
 
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
 use fixture::{connect, schema_name, schema_of_version};
 use tokio_postgres::Client;
@@ -123,6 +124,57 @@ async fn a_script_for_another_version_says_which_one_is_needed_and_changes_nothi
     sql.batch_execute(&format!("UPDATE {schema}.schema_version SET version = 99")).await.unwrap();
     let newer = refused(&sql, &script).await;
     assert!(newer.contains("has version 99, this script knows versions up to"), "{newer}");
+}
+
+#[tokio::test]
+async fn the_database_itself_says_how_enqueue_is_called() {
+    let (sql, schema) = (connect().await, schema_name());
+    sql.batch_execute(&schema_of_version(4, &schema)).await.unwrap();
+    options(&schema).migrate().await.unwrap();
+    let text = "SELECT p.proargnames, p.proargmodes::text[], obj_description(p.oid) FROM pg_proc p
+        WHERE p.pronamespace = $1::text::regnamespace AND p.proname = 'enqueue'";
+    let row = sql.query_one(text, &[&schema]).await.unwrap();
+    let (names, modes, comment): (Vec<String>, Vec<String>, String) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!(names.len(), 19);
+    for (name, _) in names.iter().zip(modes).filter(|(_, mode)| mode == "i") {
+        let told = comment.lines().any(|line| line.starts_with(&format!("{name}: ")));
+        assert!(told, "{name}: {comment}");
+    }
+    assert!(comment.contains("unroutable_after"), "{comment}");
+}
+
+/// What the driver would write into a program's log.
+struct Log(Mutex<Vec<String>>);
+
+static LOG: Log = Log(Mutex::new(Vec::new()));
+
+impl log::Log for Log {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().unwrap().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+#[tokio::test]
+async fn migrating_says_nothing_of_a_schema_that_is_there_already() {
+    log::set_logger(&LOG).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    let (sql, schema) = (connect().await, schema_name());
+    sql.batch_execute(&format!("CREATE SCHEMA {schema}")).await.unwrap();
+    options(&schema).migrate().await.unwrap();
+    let said = |schema: &str| -> Vec<String> {
+        LOG.0.lock().unwrap().iter().filter(|line| line.contains(schema)).cloned().collect()
+    };
+    assert_eq!(said(&schema), [""; 0]);
+    // The driver does say such things, where nobody has asked for silence.
+    sql.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await.unwrap();
+    sql.batch_execute("SELECT 1").await.unwrap();
+    assert!(said(&schema)[0].contains("already exists, skipping"), "{:?}", said(&schema));
 }
 
 #[tokio::test]

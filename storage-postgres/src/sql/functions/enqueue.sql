@@ -1,14 +1,4 @@
--- Enqueues a message in the caller's own transaction, from any language: it arrives when the transaction commits, and was
--- never there when it does not.
---
---     SELECT * FROM whizbang.enqueue('orders', 'shop.place-order.v1', convert_to('{"order": 4711}', 'UTF8'), stream_key => '4711');
---
--- `id` is the message's id and `arrived` true; or its key was seen before, then nothing is written, `arrived` is false, `id`
--- is that of the message that had the key first, and `same_body` says whether their payloads are the same. A key that an open
--- transaction has used makes whoever brings it wait for that transaction's end.
---
--- A stream is named by a key, as `StreamId::from_key` does, or by its id. Whatever cannot be stored is refused with SQLSTATE
--- 22023, which aborts the transaction as any failed statement does, and has written nothing.
+-- Enqueues a message in the caller's own transaction, from any language. Its comment, at the end, says everything about it.
 CREATE OR REPLACE FUNCTION {schema}.enqueue(
     service text, type_name text, payload bytea,
     stream_key text DEFAULT NULL, stream uuid DEFAULT NULL,
@@ -144,3 +134,34 @@ BEGIN
     END IF;
 END
 $function$;
+
+COMMENT ON FUNCTION {schema}.enqueue(
+    text, text, bytea, text, uuid, text, integer, text, text[], text, bytea, interval, uuid, uuid, uuid, boolean
+) IS $comment$Enqueues a message in the caller's own transaction: it arrives when the transaction commits, and was
+never there when it does not.
+
+    SELECT * FROM {schema}.enqueue('shop', 'shop.place-order', convert_to('{"order": 4711}', 'UTF8'), stream_key => '4711');
+
+service: the service's name. An instance has opened it once, or `whizbang-pg-schema --service` made it known.
+type_name: the message's type as the program names it, without its version. Nobody compares it with what there is: a type that
+    no instance knows (a slip of the pen) is kept as unroutable, holds up its stream, and becomes a dead letter after the
+    service's unroutable_after, 1 day by default.
+payload: the message, encoded as content_type says.
+stream_key: the stream by its key, as `StreamId::from_key` takes it. Default: no stream, no order.
+stream: the stream by its id, in place of stream_key.
+kind: 'command' (default) or 'event'.
+type_version: the version of the type. Default 1.
+content_type: 'json' (default) or 'postcard'.
+headers: names and values in turn, as '{tenant, acme}'. Default: none.
+traceparent: the trace that this belongs to, as W3C writes it. Default: none.
+dedup_key: of the messages with one key the first arrives. A key that an open transaction has used makes whoever brings it
+    wait for that transaction's end. Default: none.
+due_in: how long the message waits before it is handled. Default: not at all.
+message: the message's id. Default: a new one.
+correlation: the id of what it all began with. Default: that of this message.
+causation: the id of the message that this one follows from. Default: none.
+wake: whether the instances are told at once (default), or see the message with their next heartbeat.
+
+`id` is the message's id and `arrived` true; or its key was seen before, then nothing is written, `arrived` is false, `id` is that
+of the message that had the key first, and `same_body` says whether their payloads are the same. Whatever cannot be stored is
+refused with SQLSTATE 22023, which aborts the transaction as any failed statement does, and has written nothing.$comment$;
