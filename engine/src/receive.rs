@@ -389,10 +389,12 @@ where
             return Ok(key);
         }
         let Some(kind) = D::resolve(handed.type_name) else {
-            let is_done = host::is_planted("takes-the-unknown-for-done");
-            let how = if is_done { How::Done } else { How::Unroutable };
+            if host::is_planted("takes-the-unknown-for-done") {
+                self.settle(work, How::Done, "", None).await?;
+                return Ok(key);
+            }
             let text = format!("no receptor of this program knows the type `{}`", handed.type_name);
-            self.settle(work, how, &text, None).await?;
+            self.settle(work, How::Unroutable, &text, None).await?;
             return Ok(key);
         };
         let Some(options) = D::options(work.flow as usize, kind) else {
