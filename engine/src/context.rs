@@ -267,8 +267,8 @@ impl Context<'_> {
 impl Context<'_> {
     /// The projection of the message's stream, with what this handler and earlier ones saved; none if there is none yet.
     ///
-    /// While the store cannot be read it is asked again, until shortly before the handler's [`deadline`](Self::deadline): an
-    /// outage costs no attempt as long as it is shorter.
+    /// While the store cannot be read, for whatever reason, it is asked again, until shortly before the handler's
+    /// [`deadline`](Self::deadline): an outage costs no attempt as long as it is shorter. A direct call without a deadline is told at once.
     ///
     /// # Errors
     /// [`ProjectionError`] when there is no engine, the message has no stream, or the state cannot be read.

@@ -435,12 +435,17 @@ impl Reply {
             6 => Outcome::Otherwise,
             _ => return Err(Stop::Damaged("the exchange was answered in a way that is not known")),
         };
+        let come = match (come(&row, partitions), outcome) {
+            // It is committed: whatever is wrong with what has come does not undo that.
+            (Err(_), Outcome::Written) => return Err(Stop::Silent),
+            (come, _) => come?,
+        };
         Ok(Self {
             outcome,
             clock: row.get::<_, Option<i64>>("clock").map(Timestamp::from_micros),
             removed: row.get::<_, Option<i64>>("removed").unwrap_or(0) as usize,
             seen: row.get("seen"),
-            come: come(&row, partitions)?,
+            come,
             drafts: drafts(&row, partitions),
             arrived: row.get::<_, Option<_>>("arrived_ids").unwrap_or_default(),
             row,

@@ -26,7 +26,8 @@ pub struct WorkBatch<'a> {
     pub settled: &'a [Settled],
     /// Single messages from producers.
     pub appends: &'a [Append<'a>],
-    /// Move at most so many arrivals of owned partitions, whose time has come, into the log.
+    /// Move at most so many arrivals of owned partitions, whose time has come, into the log. A store may move fewer at a time, but
+    /// not none: there may be more as long as something was moved.
     pub arrivals: Option<usize>,
     /// What an operator asked for.
     pub operations: &'a [Operation<'a>],

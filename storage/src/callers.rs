@@ -52,11 +52,12 @@ impl Callers {
     /// Whether an earlier call with this batch may have been committed, or may still be: until a store has looked, it does not say
     /// that nothing was written.
     ///
-    /// So it is behind a call that ended [unknown](Self::set_unsure), and with a batch that was answered and comes again. Of whom
+    /// So it is behind a call that ended [unknown](Self::set_unsure), and with a batch that was answered, or one before it. Of whom
     /// nothing is kept, and who does not join now, may have sent anything before.
     pub fn is_unsure(&self, batch: &WorkBatch<'_>) -> bool {
         let joins = matches!(batch.membership, Some(Membership::Join(_)));
-        let is_unsure = |of: &Caller| of.is_unsure || of.answered == Some(batch.from.number);
+        let is_unsure =
+            |of: &Caller| of.is_unsure || of.answered.is_some_and(|answered| batch.from.number <= answered);
         self.find(batch.from.instance).map_or(!joins, is_unsure)
     }
 
@@ -118,7 +119,8 @@ mod tests {
         let mut callers = Callers::default();
         callers.set_unsure(batch(1, 2).from.instance);
         callers.set_answered(&batch(1, 2));
-        assert!(callers.is_unsure(&batch(1, 2)) && !callers.is_unsure(&batch(1, 3)));
+        assert!(callers.is_unsure(&batch(1, 1)) && callers.is_unsure(&batch(1, 2)));
+        assert!(!callers.is_unsure(&batch(1, 3)));
     }
 
     #[test]

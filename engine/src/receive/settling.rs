@@ -171,8 +171,8 @@ fn log(head: &UnitHead, message: MessageId, text: &str) {
         How::Detach => tracing::debug!(position, partition = %head.delivery.partition, "receive: runs long"),
         how => {
             let (word, attempt) = (how.word(), head.delivery.attempt);
-            let (partition, stream) = (head.delivery.partition, head.delivery.lane);
-            tracing::warn!(%message, %stream, position, %partition, attempt, error = text, "receive: {word}");
+            let (partition, lane) = (head.delivery.partition, head.delivery.lane);
+            tracing::warn!(%message, %lane, position, %partition, attempt, error = text, "receive: {word}");
         }
     }
 }
