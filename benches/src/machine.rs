@@ -47,7 +47,7 @@ impl Machine {
             rustc: output("rustc", &["--version"]),
             sqlite: rusqlite::version().to_owned(),
             postgres: output("psql", &["--version"]),
-            commit: output("git", &["describe", "--always", "--dirty", "--exclude=*"]),
+            commit: commit(),
             date: output("date", &["-u", "+%F %H:%M UTC"]),
             load_before: load,
             load_after: load,
@@ -95,6 +95,17 @@ fn load() -> f64 {
 fn value_of<'t>(text: &'t str, key: &str) -> Option<&'t str> {
     let line = text.lines().find(|line| line.starts_with(key))?;
     Some(line.split_once(':')?.1.trim())
+}
+
+/// The commit, and whether files have changed since; results and what is made of them do not count, as measuring writes them.
+fn commit() -> String {
+    let commit = output("git", &["rev-parse", "--short", "HEAD"]);
+    let measured = [":(top,exclude)benches/results", ":(top,exclude)docs/benchmarks*"];
+    let status = Command::new("git").args(["status", "--porcelain", "--", ":(top)"]).args(measured).output();
+    match status {
+        Ok(status) if !status.stdout.is_empty() => commit + "-dirty",
+        _ => commit,
+    }
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {
