@@ -1,7 +1,7 @@
 //! Measures the whole lifecycle of messages in a SQLite file, with a raw floor beside it.
 //!
 //! ```text
-//! cargo run --release -p whizbang-storage-sqlite --example lifecycle -- [seconds per row] [directory] [batch size]
+//! cargo run --release -p whizbang-storage-sqlite --example sqlite_batches -- [seconds per row] [directory] [batch size]
 //! ```
 //!
 //! *floor*: plain rusqlite, one table, a row inserted per message and a range deleted per batch, the same file settings.

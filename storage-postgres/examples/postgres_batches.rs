@@ -1,7 +1,7 @@
 //! Measures the whole lifecycle of messages in PostgreSQL, with raw floors beside it.
 //!
 //! ```text
-//! cargo run --release -p whizbang-storage-postgres --example lifecycle -- [seconds per row] [batch size]
+//! cargo run --release -p whizbang-storage-postgres --example postgres_batches -- [seconds per row] [batch size]
 //! ```
 //!
 //! A private server with `fsync` on shares the machine. *arrays*: one `INSERT … SELECT FROM unnest` and one range `DELETE` per
