@@ -62,6 +62,7 @@ mod enqueue;
 mod error;
 mod exchange;
 mod fence;
+mod freeze;
 mod glance;
 mod housekeeping;
 mod link;

@@ -318,12 +318,9 @@ fn read_instances(
 ) -> Result<(BTreeMap<InstanceId, Instance>, Option<Timestamp>), Stop> {
     const DAMAGED: Stop = Stop::Damaged("an instance cannot be read");
     let mut known = BTreeMap::new();
+    // Of those that a dump brought, whose transactions are none of this server's, the newest by their time.
     let mut last: Option<(i64, Timestamp)> = None;
-    let mut note = |transaction: i64, at: Timestamp| {
-        if last.is_none_or(|(newest, _)| newest <= transaction) {
-            last = Some((transaction, at));
-        }
-    };
+    let mut note = |transaction: i64, at: Timestamp| last = last.max(Some((transaction, at)));
     for row in instances {
         let id = InstanceId::from_bytes(row.get::<_, Uuid>(0).into_bytes()).ok_or(DAMAGED)?;
         let at = Timestamp::from_micros(row.get(7));

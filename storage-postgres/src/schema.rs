@@ -20,8 +20,9 @@ const MIGRATIONS: [&str; VERSION as usize] = [
 ];
 
 /// The functions hold nothing, so there are only those of today: they replace those that were there, and nothing else.
-const FUNCTIONS: [&str; 9] = [
+const FUNCTIONS: [&str; 10] = [
     include_str!("sql/functions/before.sql"),
+    include_str!("sql/functions/freeze.sql"),
     include_str!("sql/functions/come.sql"),
     include_str!("sql/functions/exchange.sql"),
     include_str!("sql/functions/members.sql"),

@@ -32,7 +32,7 @@ macro_rules! statements {
 statements! {
     load_service load_instances load_exchanges load_groups load_owners load_subscriptions load_places load_events
     load_parked load_arrivals
-    lock_service lock_instances lock_instance outdate
+    freeze lock_service lock_instances lock_instance outdate
     glance heads read_blocks read_events parked_records is_event first_events old_events
     recycle recycle_events
 }

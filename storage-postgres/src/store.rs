@@ -14,6 +14,7 @@ use whizbang_storage::{
 
 use crate::error::{Aftermath, Stop};
 use crate::fence::fence;
+use crate::freeze::freeze;
 use crate::link::Link;
 use crate::load::{Extent, carry_over, load, load_rest};
 use crate::schema::Agreed;
@@ -249,7 +250,10 @@ impl PostgresStore {
             return Ok(false);
         }
         let channel = (self.options.notifications == crate::Notifications::On).then_some(&self.channel[..]);
-        self.link = Some(Link::make(&self.connector, channel, &self.hint).await?);
+        let link = Link::make(&self.connector, channel, &self.hint).await?;
+        // Whichever server this is, and whoever had connected to it before: nothing is read there before that.
+        freeze(&link.client, &self.statements, self.patience()).await?;
+        self.link = Some(link);
         Ok(true)
     }
 

@@ -1,5 +1,6 @@
 //! Carrying a batch out: decided on what is remembered, sent, and decided again on what turned out to be otherwise.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -356,7 +357,7 @@ impl PostgresStore {
         &mut self,
         batch: &WorkBatch<'_>,
         call: Call<'_>,
-        reply: Reply,
+        mut reply: Reply,
         mut memory: Memory,
         changes: Changes<'_>,
         answer: &mut Answer,
@@ -388,6 +389,11 @@ impl PostgresStore {
             state.exchanges += 1;
         }
         self.recycles |= call.folds;
+        // What comes is looked for before anything is moved; what this batch has moved did not come.
+        if !reply.come.is_empty() {
+            let moved: HashSet<i64> = changes.moved.iter().map(|(_, id, ..)| *id).collect();
+            reply.come.retain(|(id, ..)| !moved.contains(id));
+        }
         self.others_send |= !reply.come.is_empty();
         settle_down(state, changes, &reply.arrived, sender);
         take_arrivals(state, reply, sender);

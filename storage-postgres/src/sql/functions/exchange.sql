@@ -47,6 +47,7 @@ DECLARE
     v_last bigint;
     v_differs boolean := false;
     v_at bigint;
+    v_deleted bigint;
 BEGIN
     -- For this transaction only, so that nobody else who is given the connection by a pooler has it.
     PERFORM set_config('lock_timeout', p_lock_timeout, true);
@@ -175,6 +176,12 @@ BEGIN
     END IF;
     IF p_moved IS NOT NULL THEN
         DELETE FROM {schema}.arrival a WHERE a.id = ANY (p_moved);
+        GET DIAGNOSTICS v_deleted = ROW_COUNT;
+        IF v_deleted <> cardinality(p_moved) THEN
+            -- Some are gone, and perhaps in the log already: the client is to read again what has arrived.
+            RAISE EXCEPTION 'of % arrivals only % are there to be moved', cardinality(p_moved), v_deleted
+                USING ERRCODE = 'serialization_failure';
+        END IF;
     END IF;
     IF p_arrivals IS NOT NULL THEN
         WITH arrived AS (

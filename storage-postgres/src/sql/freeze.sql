@@ -1,0 +1,1 @@
+SELECT {schema}.freeze($1, $2)
