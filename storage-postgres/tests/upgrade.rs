@@ -93,6 +93,7 @@ async fn a_role_with_few_rights_works_on_after_an_upgrade_from_every_version_tha
             "CREATE ROLE {owner} LOGIN;
             CREATE ROLE {role} LOGIN;
             CREATE ROLE {other};
+            SELECT pg_advisory_xact_lock(4);
             GRANT CREATE ON DATABASE postgres TO {owner};
             SET ROLE {owner};
             ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
@@ -133,4 +134,51 @@ async fn a_role_with_few_rights_works_on_after_an_upgrade_from_every_version_tha
         );
         assert!(says(&client, &right).await, "from version {version}");
     }
+}
+
+/// Whoever runs the upgrade owns the functions that it makes. (The database's own grants are changed by one test at a time.)
+#[tokio::test]
+async fn the_owner_of_a_schema_works_on_after_somebody_else_has_upgraded_it() {
+    let (client, schema) = (connect().await, schema_name());
+    let owner = format!("{schema}_owner");
+    let old = schema_of_version(4, &schema);
+    let made = format!(
+        "CREATE ROLE {owner} LOGIN;
+        SELECT pg_advisory_xact_lock(4);
+        GRANT CREATE ON DATABASE postgres TO {owner};
+        SET ROLE {owner};
+        ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+        {old}
+        RESET ROLE;"
+    );
+    client.batch_execute(&made).await.unwrap();
+    client.batch_execute(&schema_sql(&schema, 4, None, None).unwrap()).await.unwrap();
+    let new = format!(
+        "SELECT count(*) > 0 FROM pg_proc p
+        WHERE p.pronamespace = '{schema}'::regnamespace AND p.proowner <> '{owner}'::regrole"
+    );
+    assert!(says(&client, &new).await, "nothing is new");
+    let may = format!(
+        "SELECT bool_and(has_function_privilege('{owner}', p.oid, 'EXECUTE')) FROM pg_proc p
+        WHERE p.pronamespace = '{schema}'::regnamespace"
+    );
+    assert!(says(&client, &may).await);
+}
+
+#[tokio::test]
+async fn a_function_that_somebody_makes_during_an_upgrade_is_not_taken_for_a_new_one() {
+    let (client, schema, _) = schema().await;
+    let closed = format!("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} FROM PUBLIC");
+    client.batch_execute(&closed).await.unwrap();
+    let script = schema_sql(&schema, 5, None, None).unwrap();
+    let (functions, grants) = script.split_at(script.find("DO $former$").unwrap());
+    client.batch_execute(functions).await.unwrap();
+    let made = format!("CREATE FUNCTION {schema}.total(integer) RETURNS integer LANGUAGE sql AS 'SELECT $1'");
+    connect().await.batch_execute(&made).await.unwrap();
+    client.batch_execute(grants).await.unwrap();
+    let open = format!(
+        "SELECT EXISTS (SELECT FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+            WHERE p.oid = '{schema}.total(integer)'::regprocedure AND a.grantee = 0)"
+    );
+    assert!(says(&client, &open).await);
 }
