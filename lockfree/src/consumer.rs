@@ -47,7 +47,7 @@ pub struct DrainLimit {
     /// Records.
     pub records: usize,
     /// Bytes as they lie in the rings: head, header, payload, rounded up to 16 a record. One record is taken even
-    /// when it alone is larger, or it would never be.
+    /// when it alone is larger, or it would never be; with 0 none is.
     pub bytes: usize,
 }
 
