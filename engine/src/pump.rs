@@ -444,7 +444,7 @@ impl<S: WorkStore> Pump<S> {
     }
 }
 
-/// Looks before the pump goes to sleep, and the pause before each: being woken costs the producer 13 µs.
+/// Looks before the pump goes to sleep, and the pause before each: being woken costs the producer microseconds.
 const LOOKS: u32 = 4;
 const LOOK_PAUSE: Duration = Duration::from_micros(2);
 

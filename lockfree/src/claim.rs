@@ -12,7 +12,8 @@ use std::ptr::NonNull;
 /// Room in a ring, being written to.
 ///
 /// Dropped without [`commit`](Self::commit), whether on purpose, by an error or by a panic, it leaves nothing behind. Forgotten
-/// with [`std::mem::forget`], it takes its ring with it: a publisher's until that is dropped, any other for ever.
+/// with [`std::mem::forget`], it takes its ring with it: a publisher's until that is dropped, any other for ever; closed,
+/// the rings then never come to their end.
 ///
 /// ```
 /// use std::io::Write as _;

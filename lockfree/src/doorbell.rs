@@ -46,12 +46,12 @@ pub enum Woken {
 /// The steps in which a thread comes to rest: look and pause a few times, then park.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rest {
-    /// How often to look for work before parking. Default 4. Parking and being woken costs tens of microseconds
-    /// and 13 of them are the producer's; looking costs the processor that a producer may need.
+    /// How often to look for work before parking. Default 4. Parking and being woken costs tens of microseconds,
+    /// some of them the producer's; looking costs the processor that a producer may need. In a model of loom: 0.
     pub looks: u32,
     /// The pause before each look. Default 2 µs. Too short and the looks take the producers' lines away from them.
     pub pause: Duration,
-    /// When to get up at the latest. Default never.
+    /// When to get up at the latest. Default never; nor does it come in a model of loom, which has no clock.
     pub until: Option<Instant>,
 }
 
@@ -79,8 +79,8 @@ impl Doorbell {
 
     /// Gets the consumer up; if it is awake, its next rest ends at once.
     ///
-    /// Whatever the caller did before is visible to the consumer that gets up. Costs a locked exchange, and 13 µs
-    /// when a thread has to be woken.
+    /// Whatever the caller did before is visible to the consumer that gets up. Costs a locked exchange, and some
+    /// microseconds when a thread has to be woken (row `wake-cost` of the benchmarks).
     pub fn ring(&self) {
         self.bell.ring();
     }

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker};
 
 /// Wakes those whose answer has come or whose ring has room, from any thread.
 ///
-/// Waking a task costs its waker about 80 ns and a sleeping thread 13 µs, so finishing a batch wakes nobody:
+/// Waking a task costs its waker about 80 ns and a sleeping thread microseconds, so finishing a batch wakes nobody:
 /// the pump first brings its next exchange under way, then calls [`wake`](Self::wake), or lets another thread
 /// do so.
 #[derive(Clone)]

@@ -16,6 +16,8 @@ use std::ptr::NonNull;
 ///
 /// Cheap to clone; all clones are one. Two pushes of one thread usually go through the same ring, in order,
 /// but need not: order is promised to a [`Publisher`], and to who awaits the first answer before the second push.
+///
+/// Dropping the last of them ends nothing: [`close`](Self::close) does.
 pub struct Producers<H, S: Sink> {
     core: Arc<Core>,
     _carries: PhantomData<fn(H, S)>,

@@ -9,8 +9,8 @@
 //!
 //! ```text
 //! model                                bound executions  seconds  explored  twins
-//! ring_wraps                             all       1416      0.7  complete  5 of 5 fail
-//! stripes_are_two                          4      27397     20.7  complete  2 of 2 fail
+//! ring_wraps                             all       1416      0.2  complete  5 of 5 fail
+//! stripes_are_two                          4      19767      3.2  complete  2 of 2 fail
 //! ```
 //!
 //! # To add a model

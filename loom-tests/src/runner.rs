@@ -103,8 +103,9 @@ fn run_all(asked: &Asked) -> ExitCode {
     let failures = failures.into_inner();
     let twins: usize = models.iter().map(|model| model.twins.len()).sum();
     println!(
-        "{} models, {twins} twins, {} edges and steps without a gap, {:.0} s: {}",
+        "{} of {} models, {twins} twins, {} edges and steps have theirs, {:.0} s: {}",
         models.len(),
+        MODELS.len(),
         if gaps.is_empty() { "all" } else { "not all" },
         begin.elapsed().as_secs_f64(),
         if failures == 0 { "all as it must be".to_string() } else { format!("{failures} FAILURES") }

@@ -73,7 +73,7 @@ pub(crate) fn rows(table: &mut Table) {
     table.row("drain-nothing", "a look at rings in which nothing is", None, |row| {
         let (_, mut consumer) =
             rings::<u64, NoSink>(RingsConfig::default(), &Doorbell::new()).expect("bounds that can be");
-        row.call(Ours, "drain of 4 stripes and 16 publishers' rings", move || {
+        row.call(Ours, "drain of 8 seats, 4 stripes and 16 publishers' rings", move || {
             let batch = consumer.drain(DrainLimit::NONE);
             let is_empty = batch.is_empty();
             batch.finish();
