@@ -205,6 +205,8 @@ fn explore(name: &str, preemptions: usize, seconds_max: u64, twin: usize) -> Exi
     builder.preemption_bound = (preemptions != ALL).then_some(preemptions);
     builder.max_branches = BRANCHES_MAX;
     builder.max_duration = Some(Duration::from_secs(seconds_max));
+    // Loom takes limits from its environment too. One of a user's own would cut a model and call it explored.
+    (builder.max_permutations, builder.checkpoint_file) = (None, None);
     let executions = Arc::new(AtomicUsize::new(0));
     let counting = Arc::clone(&executions);
     let body = model.body;
