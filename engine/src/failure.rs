@@ -128,9 +128,12 @@ pub(crate) fn whole(error: &dyn Error) -> String {
     let mut said = line.clone();
     let mut next = error.source();
     while let Some(source) = next {
-        // Many errors print their source themselves; saying it twice helps nobody.
+        // Many errors print their source themselves, and some a part of it; saying it twice helps nobody.
         let text = source.to_string();
-        if !said.contains(&text) {
+        let says_more = !said.is_empty() && text.ends_with(&said);
+        if let Some(before) = line.strip_suffix(&said).filter(|_| says_more) {
+            line = format!("{before}{text}");
+        } else if !said.contains(&text) {
             line.push_str(": ");
             line.push_str(&text);
         }
@@ -166,6 +169,19 @@ mod tests {
     fn the_text_tells_the_whole_chain_once() {
         assert_eq!(Failure::from(NoAnswer(io())).to_string(), "no answer: line cut");
         assert_eq!(Failure::from(Loud(io())).to_string(), "asked twice: line cut");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("line cut")]
+    struct Short(#[source] Numbered);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("error 13: line cut")]
+    struct Numbered;
+
+    #[test]
+    fn a_cause_that_says_the_same_and_more_takes_its_place() {
+        assert_eq!(Failure::from(Short(Numbered)).to_string(), "error 13: line cut");
     }
 
     #[test]
